@@ -1,0 +1,26 @@
+"""This engine as one more contestant beside the peers: small operations, and the character model's training step.
+
+A harness that loads it offers `contestant(suite, name)`, a decorator for builders: `build(case)` is untimed and returns
+`step()`, which is timed and returns the loss and the gradients by name.
+"""
+
+from typing import Any
+
+from peers import chain, contestant  # the harness that loads this file
+
+from tinygrad_rnn import Tensor
+from tinygrad_rnn.functional import tanh
+
+
+@contestant("ops", "tinygrad_rnn")
+def small_operations(case: Any) -> Any:
+    leaves = {name: Tensor(value, requires_grad=True) for name, value in case.params.items()}
+
+    def step() -> tuple[float, dict[str, Any]]:
+        for leaf in leaves.values():
+            leaf.grad = None
+        loss = chain(leaves["x"], leaves["w"], leaves["b"], case.n, tanh).sum()
+        loss.backward()
+        return loss.item(), {name: leaf.grad for name, leaf in leaves.items()}
+
+    return step

@@ -1,0 +1,171 @@
+"""Floor 2: the public functions of tensors. Each makes one node, or says of which nodes it is made.
+
+Numbers and arrays are taken wherever a tensor is. Equations and derivatives stand in `ops.py`.
+Shapes that do not fit raise ValueError, wrong kinds TypeError, indices outside IndexError, naming the scope.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+
+from . import ops
+from .ops import Axis
+from .scope import current, told
+from .tensor import Tensor, apply
+
+Reduction = Literal["none", "sum", "mean"]
+
+
+def tanh(x: Any) -> Tensor:
+    """y = tanh x, of x's shape. Stable everywhere: y' = 1 - y²."""
+    return apply(ops.TANH, (x,))
+
+
+def sigmoid(x: Any) -> Tensor:
+    """y = σ(x) = 1 / (1 + e⁻ˣ), of x's shape. Stable everywhere: y' = y (1 - y)."""
+    return apply(ops.SIGMOID, (x,))
+
+
+def relu(x: Any) -> Tensor:
+    """y = max(x, 0), of x's shape. At the kink y'(0) = 0."""
+    return apply(ops.RELU, (x,))
+
+
+def exp(x: Any) -> Tensor:
+    """y = eˣ, of x's shape."""
+    return apply(ops.EXP, (x,))
+
+
+def log(x: Any) -> Tensor:
+    """y = ln x, of x's shape; where x ≤ 0 NumPy warns and gives -inf or nan."""
+    return apply(ops.LOG, (x,))
+
+
+def sqrt(x: Any) -> Tensor:
+    """y = √x, of x's shape; y' is infinite at 0."""
+    return apply(ops.SQRT, (x,))
+
+
+def abs(x: Any) -> Tensor:
+    """y = |x|, of x's shape. At the kink y'(0) = 0."""
+    return apply(ops.ABS, (x,))
+
+
+def maximum(a: Any, b: Any) -> Tensor:
+    """y = max(a, b) element by element. Where they tie, each gets half of the gradient."""
+    return apply(ops.MAXIMUM, (a, b))
+
+
+def max(x: Any, axis: Axis = None, keepdims: bool = False) -> Tensor:
+    """The largest x over `axis` (None: over all). Elements that tie share the gradient evenly."""
+    return apply(ops.MAX, (x,), {"axis": axis, "keepdims": keepdims})
+
+
+def sum(x: Any, axis: Axis = None, keepdims: bool = False) -> Tensor:
+    """Σ x over `axis` (None: over all)."""
+    return apply(ops.SUM, (x,), {"axis": axis, "keepdims": keepdims})
+
+
+def mean(x: Any, axis: Axis = None, keepdims: bool = False) -> Tensor:
+    """Σ x / n over `axis` (None: over all)."""
+    return apply(ops.MEAN, (x,), {"axis": axis, "keepdims": keepdims})
+
+
+def reshape(x: Any, shape: tuple[int, ...]) -> Tensor:
+    """The elements of x, in C order, in another shape."""
+    return apply(ops.RESHAPE, (x,), {"shape": shape})
+
+
+def transpose(x: Any, axes: Sequence[int] | None = None) -> Tensor:
+    """x with its axes in the order `axes` (None: reversed)."""
+    return apply(ops.TRANSPOSE, (x,), {"axes": None if axes is None else tuple(axes)})
+
+
+def broadcast_to(x: Any, shape: tuple[int, ...]) -> Tensor:
+    """x repeated to `shape` by NumPy's rules; its gradient is summed over the copies."""
+    return apply(ops.BROADCAST_TO, (x,), {"shape": shape})
+
+
+def concat(xs: Sequence[Any], axis: int = 0) -> Tensor:
+    """[x₁, x₂, …] along `axis`. Raises ValueError for no tensors at all."""
+    return apply(ops.CONCAT, tuple(xs), {"axis": axis})
+
+
+def stack(xs: Sequence[Any], axis: int = 0) -> Tensor:
+    """x₁, x₂, … of one shape along a new `axis`. Raises ValueError for no tensors at all."""
+    return apply(ops.STACK, tuple(xs), {"axis": axis})
+
+
+def where(condition: Any, a: Any, b: Any) -> Tensor:
+    """a where `condition` (boolean, no gradient) holds, else b."""
+    return apply(ops.WHERE, (a, b), {"condition": np.array(condition, bool)})
+
+
+def softmax(x: Any, axis: int = -1) -> Tensor:
+    """ŷ_k = eˣᵏ / Σ_j eˣʲ along `axis` (2). Stable everywhere; dŷ_k/dx_l = ŷ_k (δ_kl - ŷ_l) (12)."""
+    return apply(ops.SOFTMAX, (x,), {"axis": axis})
+
+
+def log_softmax(x: Any, axis: int = -1) -> Tensor:
+    """x_k - ln Σ_j eˣʲ along `axis`: ln softmax, without the underflow."""
+    return apply(ops.LOG_SOFTMAX, (x,), {"axis": axis})
+
+
+def cross_entropy(logits: Any, target: Any, reduction: Reduction = "mean") -> Tensor:
+    """E = -Σ_j y_j ln softmax(logits)_j (11), over the last axis; in nats.
+
+    logits (..., V). target, a constant: integer ids (...), or rows of probabilities (..., V), such as one-hot rows.
+    `mean` is over all the rows, steps and batch alike; `none` keeps one E per row.
+    Raises ValueError where shapes do not fit, IndexError for an id outside 0 … V-1.
+    """
+    logits = logits if isinstance(logits, Tensor) else Tensor(logits)
+    y = np.array(target)
+    place = told(current().scope)
+    if y.dtype.kind not in "iu":
+        if y.shape != logits.shape:
+            raise ValueError(f"cross_entropy: rows of probabilities {y.shape} for logits {logits.shape}{place}")
+        return reduced(-(log_softmax(logits) * y).sum(-1), reduction)
+    if logits.ndim == 0 or y.shape != logits.shape[:-1]:
+        raise ValueError(f"cross_entropy: ids of shape {y.shape} for logits {logits.shape}{place}; "
+                         f"expected {logits.shape[:-1]}")
+    if y.size and not (y.min() >= 0 and y.max() < logits.shape[-1]):
+        raise IndexError(f"cross_entropy: ids from {y.min()} to {y.max()} for {logits.shape[-1]} classes{place}")
+    return reduced(apply(ops.CROSS_ENTROPY, (logits,), {"target": y}), reduction)
+
+
+def binary_cross_entropy_with_logits(logits: Any, target: Any, reduction: Reduction = "mean") -> Tensor:
+    """E = -y ln σ(q) - (1-y) ln(1-σ(q)), element by element; in nats. dE/dq = ŷ - y.
+
+    logits q and target y, between 0 and 1, of one shape. Raises ValueError where they do not fit.
+    """
+    logits = logits if isinstance(logits, Tensor) else Tensor(logits)
+    y = np.array(target, logits.dtype)
+    if y.shape != logits.shape or (y.size and not (y.min() >= 0 and y.max() <= 1)):
+        raise ValueError(f"binary_cross_entropy: targets {y.shape} for logits {logits.shape}"
+                         f"{told(current().scope)}; expected one number between 0 and 1 for each")
+    return reduced(apply(ops.BINARY_CROSS_ENTROPY, (logits,), {"target": y}), reduction)
+
+
+def mse_loss(prediction: Any, target: Any, reduction: Reduction = "mean") -> Tensor:
+    """(ŷ - y)², element by element, of one shape. Raises ValueError where they do not fit: nothing is broadcast."""
+    difference = (prediction if isinstance(prediction, Tensor) else Tensor(prediction)) - target
+    if np.shape(prediction) != np.shape(target):
+        raise ValueError(f"mse_loss: prediction {np.shape(prediction)}, target {np.shape(target)}"
+                         f"{told(current().scope)}; expected one shape")
+    return reduced(difference * difference, reduction)
+
+
+def reduced(losses: Tensor, reduction: Reduction) -> Tensor:
+    if reduction == "none":
+        return losses
+    if reduction not in ("sum", "mean"):
+        raise ValueError(f"reduction {reduction!r}: expected 'none', 'sum' or 'mean'")
+    return losses.sum() if reduction == "sum" else losses.mean()
+
+
+def perplexity(logits: Any, target: Any) -> float:
+    """exp of the mean cross-entropy in nats (13), which is 2 to its mean in bits. A uniform model gives V."""
+    return float(np.exp(cross_entropy(np.asarray(logits), target).item()))

@@ -1,0 +1,49 @@
+"""Floor 2: one backward sweep, kept. Nothing is recorded unless a reader asks for it here."""
+
+from __future__ import annotations
+
+from collections.abc import Container
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .ops import Array
+from .tensor import Tensor, sweep
+
+
+@dataclass(frozen=True)
+class Recording:
+    """d(root)/d(x) for every tensor x that the sweep reached, and what each edge (node, input position) contributed."""
+
+    root: Tensor
+    gradients: dict[Tensor, Array]
+    contributions: dict[tuple[Tensor, int], Array]
+    cut: Container[tuple[Tensor, int]]
+
+
+def record(root: Tensor, gradient: Any = None, cut: Container[tuple[Tensor, int]] = ()) -> Recording:
+    """Sweep back from `root`, weighted by `gradient` (1 for a scalar), without touching any `.grad`.
+
+    What flows through the edges in `cut`, (node, input position), is left out, as if the input were detached there.
+    Raises what `backward` raises.
+    """
+    if gradient is None and root.shape != ():
+        raise ValueError(f"record: a root of shape {root.shape} needs a gradient of that shape")
+    totals = {root: np.asarray(1.0 if gradient is None else gradient, root.dtype)}
+    if totals[root].shape != root.shape:
+        raise ValueError(f"record: the gradient has shape {totals[root].shape}, the root {root.shape}")
+    gradients = dict(totals)
+    contributions: dict[tuple[Tensor, int], Array] = {}
+    edges = sweep(totals)
+    answer = None
+    while True:
+        try:
+            node, position, g, d = edges.send(answer)
+        except StopIteration:
+            break
+        gradients[node] = g
+        answer = (node, position) in cut
+        if not answer:
+            contributions[node, position] = np.asarray(d)
+    return Recording(root, gradients | totals, contributions, cut)

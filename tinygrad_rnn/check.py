@@ -95,8 +95,8 @@ class Report:
         if len(self.culprits) > 3:
             lines.append(f"… and {len(self.culprits) - 3} more such nodes")
         if self.deterministic and self.failed and not self.culprits:
-            lines.append("Every rule in the graph is right where it stands, so the graph differs from the function: "
-                         "look for detach(), .data or NumPy inside it, a kink, or steep Jacobians (try the complex step).")
+            lines.append("Every rule in the graph is right where it stands, so graph and function differ: look "
+                         "for detach(), .data or NumPy inside it, a kink, or steep Jacobians (try the complex step).")
         return "\n".join(lines)
 
 

@@ -12,11 +12,15 @@ from typing import Any, Literal
 import numpy as np
 
 from . import ops
-from .ops import Axis
+from .ops import Axis, from_end
 from .scope import current, told
 from .tensor import Tensor, apply
 
 Reduction = Literal["none", "sum", "mean"]
+
+
+def as_tensor(x: Any) -> Tensor:
+    return x if isinstance(x, Tensor) else Tensor(x)
 
 
 def tanh(x: Any) -> Tensor:
@@ -61,17 +65,17 @@ def maximum(a: Any, b: Any) -> Tensor:
 
 def max(x: Any, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """The largest x over `axis` (None: over all). Elements that tie share the gradient evenly."""
-    return apply(ops.MAX, (x,), {"axis": axis, "keepdims": keepdims})
+    return as_tensor(x).max(axis, keepdims)
 
 
 def sum(x: Any, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """Σ x over `axis` (None: over all)."""
-    return apply(ops.SUM, (x,), {"axis": axis, "keepdims": keepdims})
+    return as_tensor(x).sum(axis, keepdims)
 
 
 def mean(x: Any, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """Σ x / n over `axis` (None: over all)."""
-    return apply(ops.MEAN, (x,), {"axis": axis, "keepdims": keepdims})
+    return as_tensor(x).mean(axis, keepdims)
 
 
 def reshape(x: Any, shape: tuple[int, ...]) -> Tensor:
@@ -91,12 +95,14 @@ def broadcast_to(x: Any, shape: tuple[int, ...]) -> Tensor:
 
 def concat(xs: Sequence[Any], axis: int = 0) -> Tensor:
     """[x₁, x₂, …] along `axis`. Raises ValueError for no tensors at all."""
-    return apply(ops.CONCAT, tuple(xs), {"axis": axis})
+    xs = tuple(xs)
+    return apply(ops.CONCAT, xs, {"axis": from_end(axis, np.ndim(xs[0]))[0] if xs else axis})
 
 
 def stack(xs: Sequence[Any], axis: int = 0) -> Tensor:
     """x₁, x₂, … of one shape along a new `axis`. Raises ValueError for no tensors at all."""
-    return apply(ops.STACK, tuple(xs), {"axis": axis})
+    xs = tuple(xs)
+    return apply(ops.STACK, xs, {"axis": from_end(axis, np.ndim(xs[0]) + 1)[0] if xs else axis})
 
 
 def where(condition: Any, a: Any, b: Any) -> Tensor:
@@ -106,12 +112,12 @@ def where(condition: Any, a: Any, b: Any) -> Tensor:
 
 def softmax(x: Any, axis: int = -1) -> Tensor:
     """ŷ_k = eˣᵏ / Σ_j eˣʲ along `axis` (2). Stable everywhere; dŷ_k/dx_l = ŷ_k (δ_kl - ŷ_l) (12)."""
-    return apply(ops.SOFTMAX, (x,), {"axis": axis})
+    return apply(ops.SOFTMAX, (x,), {"axis": from_end(axis, np.ndim(x))[0]})
 
 
 def log_softmax(x: Any, axis: int = -1) -> Tensor:
     """x_k - ln Σ_j eˣʲ along `axis`: ln softmax, without the underflow."""
-    return apply(ops.LOG_SOFTMAX, (x,), {"axis": axis})
+    return apply(ops.LOG_SOFTMAX, (x,), {"axis": from_end(axis, np.ndim(x))[0]})
 
 
 def cross_entropy(logits: Any, target: Any, reduction: Reduction = "mean") -> Tensor:
@@ -121,7 +127,7 @@ def cross_entropy(logits: Any, target: Any, reduction: Reduction = "mean") -> Te
     `mean` is over all the rows, steps and batch alike; `none` keeps one E per row.
     Raises ValueError where shapes do not fit, IndexError for an id outside 0 … V-1.
     """
-    logits = logits if isinstance(logits, Tensor) else Tensor(logits)
+    logits = as_tensor(logits)
     y = np.array(target)
     place = told(current().scope)
     if y.dtype.kind not in "iu":
@@ -141,7 +147,7 @@ def binary_cross_entropy_with_logits(logits: Any, target: Any, reduction: Reduct
 
     logits q and target y, between 0 and 1, of one shape. Raises ValueError where they do not fit.
     """
-    logits = logits if isinstance(logits, Tensor) else Tensor(logits)
+    logits = as_tensor(logits)
     y = np.array(target, logits.dtype)
     if y.shape != logits.shape or (y.size and not (y.min() >= 0 and y.max() <= 1)):
         raise ValueError(f"binary_cross_entropy: targets {y.shape} for logits {logits.shape}"
@@ -151,7 +157,7 @@ def binary_cross_entropy_with_logits(logits: Any, target: Any, reduction: Reduct
 
 def mse_loss(prediction: Any, target: Any, reduction: Reduction = "mean") -> Tensor:
     """(ŷ - y)², element by element, of one shape. Raises ValueError where they do not fit: nothing is broadcast."""
-    difference = (prediction if isinstance(prediction, Tensor) else Tensor(prediction)) - target
+    difference = as_tensor(prediction) - target
     if np.shape(prediction) != np.shape(target):
         raise ValueError(f"mse_loss: prediction {np.shape(prediction)}, target {np.shape(target)}"
                          f"{told(current().scope)}; expected one shape")

@@ -3,8 +3,8 @@
 A rule gets `g`, the incoming gradient dE/dy, then `y`, the output (or what the forward pass kept for the rules), then
 the arguments as the forward pass saw them, and returns dE/d(argument). Pure functions of arrays: no tensors, no graph.
 
-`g` may carry leading axes that y does not have, one gradient per seed, so that many losses are swept at once. Rules
-therefore count axes from the end: g is (..., *y.shape), the result (..., *argument.shape).
+`g` may carry leading axes that y does not have, one gradient per seed, so that many losses are swept at once. Rules and
+the setting `axis`, therefore count axes from the end: g is (..., *y.shape), the result (..., *argument.shape).
 """
 
 from collections.abc import Callable
@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
-Axis = int | tuple[int, ...] | None
+Axis = int | tuple[int, ...] | None  # as a caller may give it
+Axes = tuple[int, ...]  # as primitives get it: negative
 
 
 class Op:
@@ -84,15 +85,15 @@ def unbroadcast(g: Array, shape: tuple[int, ...], lead: int) -> Any:
     return g.sum(axis=axes).reshape(*g.shape[:lead], *shape)
 
 
-def from_end(axis: Axis, ndim: int) -> tuple[int, ...]:
-    """The axes as negative numbers; None means all."""
+def from_end(axis: Axis, ndim: int) -> Axes:
+    """The axes as negative numbers; None means all. An axis that x does not have stays one."""
     axes = range(ndim) if axis is None else (axis,) if isinstance(axis, int) else axis
-    return tuple(a - ndim if a >= 0 else a for a in axes)
+    return tuple(a - ndim if 0 <= a < ndim else a for a in axes)
 
 
-def spread(g: Array, y: Array, x: Array, axis: Axis, keepdims: bool) -> Array:
+def spread(g: Array, y: Array, x: Array, axis: Axes, keepdims: bool) -> Array:
     """g, (..., *y.shape), repeated along the axes of x over which y was reduced."""
-    kept = g if keepdims else np.expand_dims(g, from_end(axis, x.ndim))
+    kept = g if keepdims else np.expand_dims(g, axis)
     return np.broadcast_to(kept, g.shape[: g.ndim - y.ndim] + x.shape)
 
 
@@ -182,23 +183,23 @@ def maximum_da(g: Array, y: Array, a: Array, b: Array) -> Any: return g * maximu
 def maximum_db(g: Array, y: Array, a: Array, b: Array) -> Any: return g * maximum_share(b, a)
 MAXIMUM = Op("maximum", "y = max(a, b), ties shared evenly", maximum_forward, maximum_da, maximum_db, elementwise=True)
 
-def max_forward(x: Array, *, axis: Axis, keepdims: bool) -> tuple[Array, Array]:
+def max_forward(x: Array, *, axis: Axes, keepdims: bool) -> tuple[Array, Array]:
     real = by_real(x)
     hit = real == real.max(axis=axis, keepdims=True)
     share = hit / hit.sum(axis=axis, keepdims=True).astype(real.dtype)
     y = real.max(axis=axis, keepdims=keepdims)
     return (y if x is real else y + 1j * (share * x.imag).sum(axis=axis, keepdims=keepdims)), share
-def max_dx(g: Array, share: Array, x: Array, *, axis: Axis, keepdims: bool) -> Array:
-    return (g if keepdims else np.expand_dims(g, from_end(axis, x.ndim))) * share
+def max_dx(g: Array, share: Array, x: Array, *, axis: Axes, keepdims: bool) -> Array:
+    return (g if keepdims else np.expand_dims(g, axis)) * share
 MAX = Op("max", "y = max x, ties shared evenly", max_forward, max_dx, saves=True)
 
-def sum_forward(x: Array, *, axis: Axis, keepdims: bool) -> Any: return x.sum(axis=axis, keepdims=keepdims)
-def sum_dx(g: Array, y: Array, x: Array, *, axis: Axis, keepdims: bool) -> Array:
+def sum_forward(x: Array, *, axis: Axes, keepdims: bool) -> Any: return x.sum(axis=axis, keepdims=keepdims)
+def sum_dx(g: Array, y: Array, x: Array, *, axis: Axes, keepdims: bool) -> Array:
     return spread(g, y, x, axis, keepdims)
 SUM = Op("sum", "y = Σ x", sum_forward, sum_dx)
 
-def mean_forward(x: Array, *, axis: Axis, keepdims: bool) -> Any: return x.mean(axis=axis, keepdims=keepdims)
-def mean_dx(g: Array, y: Array, x: Array, *, axis: Axis, keepdims: bool) -> Array:
+def mean_forward(x: Array, *, axis: Axes, keepdims: bool) -> Any: return x.mean(axis=axis, keepdims=keepdims)
+def mean_dx(g: Array, y: Array, x: Array, *, axis: Axes, keepdims: bool) -> Array:
     return spread(g * (y.size / x.size), y, x, axis, keepdims)
 MEAN = Op("mean", "y = Σ x / n", mean_forward, mean_dx)
 
@@ -231,13 +232,12 @@ GETITEM = Op("getitem", "y = x[index]", getitem_forward, getitem_dx)
 
 def concat_forward(*xs: Array, axis: int) -> Array: return np.concatenate(xs, axis)
 def concat_joint(g: Array, y: Array, *xs: Array, axis: int) -> list[Array]:
-    ends = np.cumsum([x.shape[axis] for x in xs])
-    return np.split(g, ends[:-1], from_end(axis, y.ndim)[0])
+    return np.split(g, np.cumsum([x.shape[axis] for x in xs])[:-1], axis)
 CONCAT = Op("concat", "y = [x₁, x₂, …]", concat_forward, joint=concat_joint)
 
 def stack_forward(*xs: Array, axis: int) -> Array: return np.stack(xs, axis)
 def stack_joint(g: Array, y: Array, *xs: Array, axis: int) -> list[Array]:
-    return list(np.moveaxis(g, from_end(axis, y.ndim)[0], 0))
+    return list(np.moveaxis(g, axis, 0))
 STACK = Op("stack", "y = x₁, x₂, … along a new axis", stack_forward, joint=stack_joint)
 
 # --------------------------------------------------------------------------------------------------- softmax and losses
@@ -245,19 +245,19 @@ def softmax_forward(x: Array, *, axis: int) -> Any:
     e = np.exp(x - by_real(x).max(axis=axis, keepdims=True))
     return e / e.sum(axis=axis, keepdims=True)
 def softmax_dx(g: Array, y: Array, x: Array, *, axis: int) -> Any:
-    return y * (g - (g * y).sum(axis=from_end(axis, x.ndim), keepdims=True))
+    return y * (g - (g * y).sum(axis=axis, keepdims=True))
 SOFTMAX = Op("softmax", "y_k = eˣᵏ / Σ eˣʲ", softmax_forward, softmax_dx)
 
 def log_softmax_forward(x: Array, *, axis: int) -> Any:
     shifted = x - by_real(x).max(axis=axis, keepdims=True)
     return shifted - np.log(np.exp(shifted).sum(axis=axis, keepdims=True))
 def log_softmax_dx(g: Array, y: Array, x: Array, *, axis: int) -> Any:
-    return g - np.exp(y) * g.sum(axis=from_end(axis, x.ndim), keepdims=True)
+    return g - np.exp(y) * g.sum(axis=axis, keepdims=True)
 LOG_SOFTMAX = Op("log_softmax", "y_k = x_k - ln Σ eˣʲ", log_softmax_forward, log_softmax_dx)
 
 def cross_entropy_forward(q: Array, *, target: Array) -> tuple[Array, Array]:
     log_prediction = log_softmax_forward(q, axis=-1)
-    error, hit = np.exp(log_prediction), target[..., None]
+    error, hit = np.exp(log_prediction), np.broadcast_to(target[..., None], (*q.shape[:-1], 1))
     log_hit = np.take_along_axis(log_prediction, hit, -1)
     np.put_along_axis(error, hit, np.expm1(log_hit), -1)  # ŷ - 1 to the last digit, also where ŷ is almost 1
     return -log_hit[..., 0], error

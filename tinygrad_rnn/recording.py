@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,15 +35,25 @@ def record(root: Tensor, gradient: Any = None, cut: Container[tuple[Tensor, int]
         raise ValueError(f"record: the gradient has shape {totals[root].shape}, the root {root.shape}")
     gradients = dict(totals)
     contributions: dict[tuple[Tensor, int], Array] = {}
+
+    def keep(node: Tensor, position: int, g: Array, d: Any) -> bool:
+        gradients[node] = g
+        if (node, position) in cut:
+            return True
+        contributions[node, position] = np.asarray(d)
+        return False
+
+    watch(totals, keep)
+    return Recording(root, gradients | totals, contributions, cut)
+
+
+def watch(totals: dict[Tensor, Array], see: Callable[[Tensor, int, Array, Any], bool]) -> None:
+    """Sweep back from the roots in `totals` and show every edge to `see`, which answers True to cut it."""
     edges = sweep(totals)
     answer = None
     while True:
         try:
-            node, position, g, d = edges.send(answer)
+            edge = edges.send(answer)
         except StopIteration:
-            break
-        gradients[node] = g
-        answer = (node, position) in cut
-        if not answer:
-            contributions[node, position] = np.asarray(d)
-    return Recording(root, gradients | totals, contributions, cut)
+            return
+        answer = see(*edge)

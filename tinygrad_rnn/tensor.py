@@ -15,7 +15,7 @@ from typing import Any, NoReturn, Self
 import numpy as np
 
 from . import ops
-from .ops import Array, Axis, Indexed, Op, unbroadcast
+from .ops import Array, Axis, Indexed, Op, from_end, unbroadcast
 from .scope import current, told
 
 Edge = tuple["Tensor", int, Array, Any]  # node, input position, incoming gradient, contribution
@@ -130,11 +130,11 @@ class Tensor:
         return apply(ops.GETITEM, (self,), {"index": parts if isinstance(index, tuple) else parts[0]})
 
     def sum(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
-        return apply(ops.SUM, (self,), {"axis": axis, "keepdims": keepdims})
+        return apply(ops.SUM, (self,), {"axis": from_end(axis, self.ndim), "keepdims": keepdims})
     def mean(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
-        return apply(ops.MEAN, (self,), {"axis": axis, "keepdims": keepdims})
+        return apply(ops.MEAN, (self,), {"axis": from_end(axis, self.ndim), "keepdims": keepdims})
     def max(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
-        return apply(ops.MAX, (self,), {"axis": axis, "keepdims": keepdims})
+        return apply(ops.MAX, (self,), {"axis": from_end(axis, self.ndim), "keepdims": keepdims})
     def reshape(self, *shape: Any) -> Tensor:
         return apply(ops.RESHAPE, (self,), {"shape": shape[0] if len(shape) == 1 else shape})
     def transpose(self, *axes: int) -> Tensor:

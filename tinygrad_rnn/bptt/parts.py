@@ -1,0 +1,202 @@
+"""Floor 5: backpropagation through time taken apart. Where does every number of dE/dW come from, and is it so?
+
+`explain` splits the gradient of one scalar into its explicit part, ∂⁺E/∂W, all paths that cross no recurrence edge,
+and its implicit part, all others, and into one term for each step k that uses W: ∂E/∂W⁽ᵏ⁾ (16, 17). `terms` does so for
+many losses in one sweep: A[t,k] = ∂E_t/∂W⁽ᵏ⁾ (19). Steps and recurrence edges are read from the scopes, so a
+hand-written loop with `with scope(t=t):` works as a cell does.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..ops import Array
+from ..recording import watch
+from ..steps import is_recurrence, step_of
+from ..tensor import Tensor, order, sweep
+from .tables import explanation_table, terms_table
+
+Step = int | None  # None: used outside every step
+Use = tuple[Tensor, int]  # an edge: node and input position
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """dE/dW in its parts; all arrays have W's shape.
+
+    explicit + implicit = total = Σ_k terms[k]. crossed: the recurrence edges at which the explicit part was cut.
+    """
+
+    loss: Tensor
+    parameter: Tensor
+    explicit: Array
+    implicit: Array
+    total: Array
+    terms: dict[Step, Array]
+    crossed: frozenset[Use]
+
+    @property
+    def step(self) -> Step:
+        """The t of E_t; for a loss made outside the steps the newest step that it reads."""
+        t = step_of(self.loss)
+        return t if t is not None else max((s for s in map(step_of, order([self.loss])) if s is not None), default=None)
+
+    def __str__(self) -> str:
+        return explanation_table(self)
+
+
+def explain(loss: Tensor, parameter: Tensor) -> Explanation:
+    """Take dE/dW apart: `loss` a scalar E, `parameter` any tensor W in its graph that requires a gradient.
+
+    Raises ValueError where E is not a scalar, does not depend on W, or where nothing in the graph has a step.
+    """
+    reached([loss], parameter)
+    totals = {loss: np.ones((), loss.dtype)}
+    crossed: set[Use] = set()
+    carried: dict[Tensor, Array] = {}
+
+    def cut(node: Tensor, position: int, g: Array, d: Any) -> bool:
+        if not is_recurrence(node, position):
+            return False
+        crossed.add((node, position))
+        state = node.inputs[position]
+        carried[state] = np.asarray(d) if state not in carried else carried[state] + d
+        return True
+
+    watch(totals, cut)
+    explicit = totals.get(parameter, np.zeros(parameter.shape))
+    if carried:
+        deque(sweep(carried), maxlen=0)
+    implicit = carried.get(parameter, np.zeros(parameter.shape))
+    terms = dict(by_step({loss: np.ones((), loss.dtype)}, parameter))
+    whole = {loss: np.ones((), loss.dtype)}
+    deque(sweep(whole), maxlen=0)
+    return Explanation(loss, parameter, np.array(explicit), np.array(implicit), np.array(whole[parameter]),
+                       {k: np.array(terms[k]) for k in sorted(terms, key=lambda k: -1 if k is None else k)},
+                       frozenset(crossed))
+
+
+@dataclass(frozen=True)
+class Terms:
+    """A[t,k] = ∂E_t/∂W⁽ᵏ⁾, rows t by loss, columns k by step of use (19).
+
+    norms (T, K) are ‖A[t,k]‖ (Frobenius); rows (T, *W.shape) are dE_t/dW; columns (K, *W.shape) all that use k
+    contributes; total (*W.shape) is dE/dW of E = Σ E_t. arrays, (T, K, *W.shape), only where asked for. Norms of terms
+    do not add up to the norm of their sum.
+    """
+
+    parameter: Tensor
+    losses: tuple[Tensor, ...]
+    steps: tuple[Step, ...]
+    norms: Array
+    rows: Array
+    columns: Array
+    arrays: Array | None
+
+    @property
+    def total(self) -> Array:
+        total: Array = self.columns.sum(0)
+        return total
+
+    def __str__(self) -> str:
+        return terms_table(self)
+
+
+def terms(losses: Sequence[Tensor], parameter: Tensor, *, arrays: bool = False) -> Terms:
+    """The matrix A[t,k] of all losses at once, in one sweep that carries one seed for each loss.
+
+    Raises ValueError where a loss is not a scalar or given twice, where none depends on W, or nothing has a step.
+    """
+    if not losses or len(set(losses)) != len(losses):
+        raise ValueError(f"terms: of {len(losses)} losses {len(set(losses))} are different; expected all, at least one")
+    reached(losses, parameter)
+    seeds = {loss: np.eye(len(losses), dtype=loss.dtype)[i] for i, loss in enumerate(losses)}
+    found = {}
+    rows = np.zeros((len(losses), *parameter.shape))
+    for k, d in by_step(seeds, parameter):
+        rows += d
+        found[k] = np.sqrt((d * d).reshape(len(losses), -1).sum(1)), d.sum(0), d if arrays else None
+    steps = tuple(sorted(found, key=lambda k: -1 if k is None else k))
+    norms, columns, each = zip(*(found[k] for k in steps))
+    return Terms(parameter, tuple(losses), steps, np.stack(norms, 1), rows, np.stack(columns),
+                 np.stack(each, 1) if arrays else None)
+
+
+def by_step(seeds: dict[Tensor, Array], parameter: Tensor) -> Iterator[tuple[Step, Array]]:
+    """(k, the sum of what the uses of W at step k contribute), each k once, as soon as it is complete.
+
+    A tensor made from W before the steps is a use of W at the step that reads it. Seeds are (seeds..., *shape).
+    """
+    nodes = order(seeds)
+    before = before_the_steps(nodes)
+    inside = [node for node in nodes if node not in before]
+    left = Counter(step_of(node) for node in inside for x in node.inputs if x is parameter)
+    waiting: dict[Step, dict[Tensor, Array]]
+    waiting = {step_of(node): {} for node in inside for x in node.inputs if x in before}
+    sums: dict[Step, Any] = {}
+    edges = sweep(dict(seeds))
+    answer = None
+    while True:
+        try:
+            node, position, _, d = edges.send(answer)
+        except StopIteration:
+            break
+        x, k = node.inputs[position], step_of(node)
+        answer = x in before
+        if x is parameter:
+            sums[k] = sums[k] + d if k in sums else np.asarray(d)
+            left[k] -= 1
+            if not left[k] and k not in waiting:
+                yield k, sums.pop(k)
+        elif answer:
+            waiting[k][x] = waiting[k][x] + d if x in waiting[k] else np.asarray(d)
+    for k, totals in waiting.items():
+        if any(x.requires_grad for x in totals):
+            deque(sweep(totals), maxlen=0)
+        if k in sums or parameter in totals:
+            yield k, sums.pop(k, 0.0) + totals.get(parameter, 0.0)
+
+
+def uses(loss: Tensor, parameter: Tensor) -> dict[Step, list[Use]]:
+    """The edges by which each step reads W, or a tensor made from W before the steps."""
+    nodes = order([loss])
+    before = {x for x in before_the_steps(nodes) if parameter in inputs_of(x)}
+    found: dict[Step, list[Use]] = {}
+    for node in reversed(nodes):
+        for position, x in enumerate(node.inputs):
+            if node not in before and (x is parameter or x in before):
+                found.setdefault(step_of(node), []).append((node, position))
+    return found
+
+
+def before_the_steps(nodes: list[Tensor]) -> set[Tensor]:
+    """The results that no step has had a part in, such as a weight transformed before the loop."""
+    before: set[Tensor] = set()
+    for node in reversed(nodes):
+        if step_of(node) is None and all(x in before or (x.op is None and step_of(x) is None) for x in node.inputs):
+            before.add(node)
+    return before
+
+
+def inputs_of(*roots: Tensor) -> set[Tensor]:
+    """Everything that the roots are made of."""
+    return {x for node in order(roots) for x in node.inputs}
+
+
+def reached(losses: Sequence[Tensor], parameter: Tensor) -> None:
+    """ValueError unless all losses are scalars, and W is in their graph, and something there has a step."""
+    for loss in losses:
+        if loss.shape != ():
+            raise ValueError(f"expected a scalar loss, got {loss!r}")
+    inside = inputs_of(*losses)
+    if parameter not in inside or not parameter.requires_grad:
+        names = ", ".join(sorted({x.name or "an unnamed leaf" for x in inside if x.op is None and x.requires_grad}))
+        raise ValueError(f"{losses[0].name or 'the loss'} does not depend on {parameter.name or 'that parameter'}; "
+                         f"in its graph: {names or 'nothing that requires a gradient'}")
+    if all(step_of(x) is None for x in (*losses, *inside)):
+        raise ValueError("nothing in this graph has a step: put the body of the loop into `with scope(t=t):`")

@@ -1,0 +1,127 @@
+"""Floor 5: explanations, term matrices and proofs as text that a learner can read, with the symbols of the notes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..ops import Array
+
+if TYPE_CHECKING:
+    from .parts import Explanation, Step, Terms
+    from .proof import Proof
+
+SUBSCRIPTS = str.maketrans("0123456789-", "₀₁₂₃₄₅₆₇₈₉₋")
+SHOWN = 12  # steps listed one by one; of more, the newest and the oldest
+
+
+def subscript(symbol: str, t: object) -> str:
+    return symbol if t is None else f"{symbol}{str(t).translate(SUBSCRIPTS)}"
+
+
+def norm(x: Array) -> float:
+    return float(np.sqrt((x * x).sum()))
+
+
+def table(head: list[str], rows: list[list[str]], *, left: tuple[int, ...] = (0,)) -> str:
+    """Columns as wide as their widest cell, numbers to the right."""
+    widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
+    lines = [[cell.ljust(w) if i in left else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths))]
+             for row in [head, ["─" * w for w in widths], *rows]]
+    return "\n".join("  " + "  ".join(line).rstrip() for line in lines)
+
+
+def explanation_table(e: Explanation) -> str:
+    """Each use of W, what it contributes, and the explicit and implicit parts they add up to."""
+    W, E = e.parameter.name or "W", subscript(e.loss.name or "E", e.step)
+    entry = np.unravel_index(int(np.abs(e.total).argmax()), e.total.shape)
+    element = f"{W}[{', '.join(str(int(i)) for i in entry)}]" if entry else W
+    square = float((e.total * e.total).sum())
+
+    def row(label: str, kind: str, formula: str, part: Array) -> list[str]:
+        share = f"{100 * float((part * e.total).sum()) / square:.1f} %" if square else "–"
+        return [label, kind, formula, f"{norm(part):.4g}", f"{part[entry]:+.6g}", share]
+
+    rows = [row(use_label(k), kind_of(k, e.step), path(e, k), part) for k, part in shown(e)]
+    rows += [[""] * 6, row("all", "explicit ∂⁺", f"∂⁺{E}/∂{W}", e.explicit), row("", "implicit", "", e.implicit),
+             row("", "total", f"d{E}/d{W}", e.total)]
+    shape = " × ".join(map(str, e.total.shape)) or "one number"
+    lines = [
+        f"d{E}/d{W} = Σ_k ∂{E}/∂{W}⁽ᵏ⁾, the sum over the uses k of {W} ({shape});  {E} = {float(e.loss.data):.6g}", "",
+        table(["use", "kind", "term", "‖·‖", element, "share"], rows, left=(0, 1, 2)), "",
+        f"  explicit: {W} as step {e.step} uses it, the earlier states held fixed.  implicit: all earlier uses, which",
+        f"  reach {E} through the states.  {element} is the largest entry; entries and shares (a part's projection on",
+        f"  d{E}/d{W}) add up, norms do not.",
+    ]
+    if zeros := [k for k, part in e.terms.items() if not part.any()]:
+        lines.append(f"  The use at {', '.join(f'k = {k}' for k in zeros[:3])} contributes exactly 0: what {W} multiplies "
+                     "there is zero (h₀ = 0?), or nothing leads on to the loss.")
+    return "\n".join(lines)
+
+
+def path(e: Explanation, k: Step | range) -> str:
+    """The term of use k as the notes write it (17): ∂E_t/∂h_t · ∂h_t/∂h_k · ∂⁺h_k/∂W."""
+    W, E = e.parameter.name or "W", subscript(e.loss.name or "E", e.step)
+    states = {node.inputs[i].name for node, i in e.crossed}
+    if not isinstance(k, int) or not e.implicit.any():
+        return "" if isinstance(k, range) else f"∂⁺{E}/∂{W}"
+    h = states.pop() or "s" if len(states) == 1 else "s"
+    now, then = subscript(h, e.step), subscript(h, k)
+    between = f"∂{now}/∂{then} · " if k != e.step else ""
+    first = f"∂{E}/∂{now} · " if E != now else ""
+    return f"{first}{between}∂⁺{then}/∂{W}"
+
+
+def shown(e: Explanation) -> list[tuple[Step | range, Array]]:
+    """(k, term), the newest use first; of many, the middle ones as one sum under a range."""
+    uses: list[tuple[Step | range, Array]] = list(e.terms.items())[::-1]
+    if len(uses) <= SHOWN:
+        return uses
+    middle = uses[6:-3]
+    steps = [k for k, _ in middle if isinstance(k, int)]
+    together = range(min(steps), max(steps) + 1), np.sum([term for _, term in middle], axis=0)
+    return [*uses[:6], together, *uses[-3:]]
+
+
+def use_label(k: Step | range) -> str:
+    if isinstance(k, range):
+        return f"k = {k.start} … {k.stop - 1}"
+    return "outside the steps" if k is None else f"k = {k}"
+
+
+def kind_of(k: Step | range, t: Step) -> str:
+    return "explicit ∂⁺" if k == t or k is None else "implicit"
+
+
+def terms_table(a: Terms) -> str:
+    W = a.parameter.name or "W"
+    few, columns = ends(len(a.losses)), ends(len(a.steps))
+    rows = []
+    for i in few:
+        t = a.losses[i].scope.get("t", i + 1)
+        rows.append([subscript(a.losses[i].name or "E", t), *(f"{a.norms[i, j]:.3g}" for j in columns),
+                     f"{norm(a.rows[i]):.3g}"])
+    rows.append(["all losses", *(f"{norm(a.columns[j]):.3g}" for j in columns), f"{norm(a.total):.3g}"])
+    head = ["", *(use_label(a.steps[j]) for j in columns), "their sum"]
+    elided = "" if len(a.losses) <= SHOWN and len(a.steps) <= SHOWN else "; the middle is left out"
+    return (f"‖A[t,k]‖ = ‖∂E_t/∂{W}⁽ᵏ⁾‖: what the use of {W} at step k contributes to the gradient of loss t{elided}\n\n"
+            f"{table(head, rows)}\n\n"
+            "  A row sums to dE_t/dW, a column to all that one use contributes; diagonal: explicit, below: implicit.\n"
+            "  The norm of a sum, in the last column and row, is not the sum of the norms.")
+
+
+def ends(n: int) -> list[int]:
+    """All of n places where they are few, else the first and the last four."""
+    return list(range(n)) if n <= SHOWN else [*range(4), *range(n - 4, n)]
+
+
+def proof_table(p: Proof) -> str:
+    e = p.explanation
+    rows = [[w.part, w.route, w.shares, f"{w.error:.1e}", f"{w.tolerance:.0e}", "agrees" if w else "DISAGREES"]
+            for w in p.witnesses]
+    verdict = "proved" if p else "NOT PROVED"
+    return "\n".join([
+        f"d{subscript(e.loss.name or 'E', e.step)}/d{e.parameter.name or 'W'}: {verdict} by {len(rows)} witnesses", "",
+        table(["part", "route", "shares with the engine", "error", "allowed", ""], rows, left=(0, 1, 2, 5)), "",
+        "error: max |a - b| / max |b| over all elements.  A witness cannot see a mistake in what it shares."])

@@ -1,9 +1,9 @@
 """Reverse-mode autodiff on NumPy, recurrent networks built with it, and backpropagation through time taken apart."""
 
-from . import functional, nn, optim
+from . import bptt, functional, nn, optim
 from .check import gradcheck
 from .scope import no_grad, scope
 from .tensor import Tensor
 
 __version__ = "0.1.0"
-__all__ = ["Tensor", "functional", "gradcheck", "nn", "no_grad", "optim", "scope"]
+__all__ = ["Tensor", "bptt", "functional", "gradcheck", "nn", "no_grad", "optim", "scope"]

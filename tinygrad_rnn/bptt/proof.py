@@ -123,7 +123,7 @@ def untied(e: Explanation) -> tuple[Array, Array]:
 
 
 def untied_slopes(e: Explanation) -> tuple[Array, Array]:
-    """<term k, u> and the derivative of E when the copy of W that step k reads moves along u, two random u for each k."""
+    """<term k, u>, and the derivative of E as the copy of W that step k reads moves along u; two random u a step."""
     rng = np.random.default_rng(0)
     W = e.parameter
     ours, theirs = [], []
@@ -140,8 +140,7 @@ def untied_slopes(e: Explanation) -> tuple[Array, Array]:
 def by_reference(e: Explanation, reference: RNN) -> list[Witness]:
     """What plain NumPy says: E_t itself, the parts by the recursion (16), the terms by the closed form (22)."""
     name, t = e.parameter.name, e.step
-    known = name is not None and t is not None and hasattr(reference, name)
-    if not known or not np.array_equal(getattr(reference, name), e.parameter.data):
+    if name is None or t is None or not np.array_equal(getattr(reference, name, np.nan), e.parameter.data):
         raise ValueError(f"prove: the reference has no parameter {name!r} with the values explained")
     split, terms = reference.recursion(t, name), reference.closed_form(t, name)
     value, zero = reference.forward()[2][t - 1], np.zeros(e.total.shape)

@@ -55,7 +55,7 @@ def explanation_table(e: Explanation) -> str:
         f"  d{E}/d{W}) add up, norms do not.",
     ]
     if zeros := [k for k, part in e.terms.items() if not part.any()]:
-        lines.append(f"  The use at {', '.join(f'k = {k}' for k in zeros[:3])} contributes exactly 0: what {W} multiplies "
+        lines.append(f"  The use at {', '.join(map(use_label, zeros[:3]))} contributes exactly 0: what {W} multiplies "
                      "there is zero (h₀ = 0?), or nothing leads on to the loss.")
     return "\n".join(lines)
 
@@ -69,13 +69,13 @@ def path(e: Explanation, k: Step | range) -> str:
     h = states.pop() or "s" if len(states) == 1 else "s"
     now, then = subscript(h, e.step), subscript(h, k)
     between = f"∂{now}/∂{then} · " if k != e.step else ""
-    first = f"∂{E}/∂{now} · " if E != now else ""
+    first = f"∂{E}/∂{now} · " if now != E else ""
     return f"{first}{between}∂⁺{then}/∂{W}"
 
 
 def shown(e: Explanation) -> list[tuple[Step | range, Array]]:
     """(k, term), the newest use first; of many, the middle ones as one sum under a range."""
-    uses: list[tuple[Step | range, Array]] = list(e.terms.items())[::-1]
+    uses: list[tuple[Step | range, Array]] = [(k, e.terms[k]) for k in reversed(e.terms)]
     if len(uses) <= SHOWN:
         return uses
     middle = uses[6:-3]
@@ -105,7 +105,7 @@ def terms_table(a: Terms) -> str:
     rows.append(["all losses", *(f"{norm(a.columns[j]):.3g}" for j in columns), f"{norm(a.total):.3g}"])
     head = ["", *(use_label(a.steps[j]) for j in columns), "their sum"]
     elided = "" if len(a.losses) <= SHOWN and len(a.steps) <= SHOWN else "; the middle is left out"
-    return (f"‖A[t,k]‖ = ‖∂E_t/∂{W}⁽ᵏ⁾‖: what the use of {W} at step k contributes to the gradient of loss t{elided}\n\n"
+    return (f"‖A[t,k]‖ = ‖∂E_t/∂{W}⁽ᵏ⁾‖: what the use of {W} at step k contributes to the gradient of E_t{elided}\n\n"
             f"{table(head, rows)}\n\n"
             "  A row sums to dE_t/dW, a column to all that one use contributes; diagonal: explicit, below: implicit.\n"
             "  The norm of a sum, in the last column and row, is not the sum of the norms.")

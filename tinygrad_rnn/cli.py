@@ -1,0 +1,323 @@
+"""Floor 8: the command line, the only place that knows both the library and the pictures.
+
+Exit status: 0 all went well, 1 a proof or a check failed, 2 the input was wrong. Results go to standard output,
+progress to standard error.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import viz
+
+from . import __version__, bptt
+from . import functional as F
+from .check import gradcheck
+from .language import CharRNN, History, generate, perplexity, train
+from .nn import Linear, RNNCell, unroll
+from .recording import record
+from .tensor import Tensor
+from .text import NGram, Vocabulary, language_reference, read_text, split
+
+EXAMPLES = """examples:
+  tinygrad-rnn tour                                     all of it, on the language reference inside Python
+  tinygrad-rnn explain --text "hello" --loss 4          where every number of dE₄/dW comes from, proved
+  tinygrad-rnn draw --text "abc" --term 1               the unrolled graph, with the term of the use at step 1
+  tinygrad-rnn check --nonlinearity sigmoid             every element of every gradient against two other routes
+  tinygrad-rnn train --file book.txt --epochs 3         a character RNN on any text, beside n-gram baselines
+  tinygrad-rnn generate --model out/model.npz --prompt "The "
+"""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one verb; returns the exit status."""
+    options = parser().parse_args(argv)
+    try:
+        result, good = options.run(options)
+    except (ValueError, IndexError, TypeError, OSError) as error:
+        print(f"tinygrad-rnn {options.verb}: {error}", file=sys.stderr)
+        return 2
+    if options.json:
+        print(json.dumps(result, ensure_ascii=False, indent=2, allow_nan=False))
+    return 0 if good else 1
+
+
+def parser() -> argparse.ArgumentParser:
+    top = argparse.ArgumentParser(prog="tinygrad-rnn", epilog=EXAMPLES, formatter_class=argparse.RawTextHelpFormatter,
+                                  description="How recurrent networks learn: every number of dE/dW, drawn and proved.")
+    top.add_argument("--version", action="version", version=__version__)
+    verbs = top.add_subparsers(dest="verb", required=True, metavar="verb")
+
+    def verb(name: str, run: Callable[..., Any], what: str, example: str) -> argparse.ArgumentParser:
+        added = verbs.add_parser(name, help=what, description=what, epilog=f"example:\n  {example}",
+                                 formatter_class=argparse.RawTextHelpFormatter)
+        added.set_defaults(run=run)
+        added.add_argument("--seed", type=int, default=0, help="of all random numbers (default 0)")
+        added.add_argument("--out", type=Path, default=Path("out"), help="folder for files (default out)")
+        added.add_argument("--json", action="store_true", help="print the result as JSON instead")
+        return added
+
+    def model_options(added: argparse.ArgumentParser) -> None:
+        added.add_argument("--text", default="hello", help="the characters to read (default hello)")
+        added.add_argument("--model", type=Path, help="a trained model; without it a fresh one")
+        added.add_argument("--hidden", type=int, default=4, help="hidden units of a fresh model (default 4)")
+        added.add_argument("--nonlinearity", choices=("tanh", "sigmoid"), default="tanh", help="of a fresh model")
+        added.add_argument("--loss", type=int, help="t of the loss E_t (default: the last)")
+        added.add_argument("--parameter", choices=("U", "W", "b", "V", "c"), default="W", help="default W")
+
+    def training_options(added: argparse.ArgumentParser, hidden: int, epochs: int) -> None:
+        added.add_argument("--file", type=Path, help="a UTF-8 text (default: the language reference inside Python)")
+        added.add_argument("--hidden", type=int, default=hidden, help=f"hidden units (default {hidden})")
+        added.add_argument("--nonlinearity", choices=("tanh", "sigmoid"), default="tanh")
+        added.add_argument("--epochs", type=int, default=epochs, help=f"times through the text (default {epochs})")
+
+    training_options(verb("tour", tour, "Train on real text, explain and prove one loss, draw it.",
+                          "tinygrad-rnn tour --out out"), 64, 3)
+    model_options(verb("explain", explain, "Take the gradient of one loss apart into explicit and implicit terms.",
+                       'tinygrad-rnn explain --text "hello" --loss 4 --parameter W'))
+    draw_options = verb("draw", draw, "Draw the unrolled graph with its gradients.",
+                        'tinygrad-rnn draw --text "abc" --term 1 --format png')
+    model_options(draw_options)
+    draw_options.add_argument("--term", type=int, metavar="K", help="highlight the term of the use at step K")
+    draw_options.add_argument("--detail", choices=("auto", "ops", "cells", "folded"), default="auto")
+    draw_options.add_argument("--format", choices=("svg", "png", "pdf", "dot"), default="svg")
+    check_options = verb("check", check, "Check every element of every gradient of an RNN by two other routes.",
+                         "tinygrad-rnn check --nonlinearity sigmoid --steps 20")
+    check_options.add_argument("--nonlinearity", choices=("tanh", "sigmoid"), default="tanh")
+    check_options.add_argument("--steps", type=int, default=6, help="length of the sequence (default 6)")
+    training_options(verb("train", train_verb, "Train a character RNN and compare it with n-grams.",
+                          "tinygrad-rnn train --file book.txt --epochs 3"), 64, 3)
+    generate_options = verb("generate", generate_verb, "Let a trained model write.",
+                            'tinygrad-rnn generate --model out/model.npz --prompt "The " --temperature 0.7')
+    generate_options.add_argument("--model", type=Path, required=True)
+    generate_options.add_argument("--prompt", default="The ")
+    generate_options.add_argument("--length", type=int, default=200, help="characters to write (default 200)")
+    generate_options.add_argument("--temperature", type=float, default=0.7, help="0 is greedy (default 0.7)")
+    return top
+
+
+def say(options: argparse.Namespace, *lines: object) -> None:
+    if not options.json:
+        print(*lines, sep="\n", flush=True)
+
+
+class Progress:
+    """A bar on standard error: redrawn in a terminal, a line for every tenth elsewhere."""
+
+    def __init__(self) -> None:
+        self.start, self.tenths = time.monotonic(), 0
+
+    def __call__(self, done: int, total: int, loss: float) -> None:
+        tenths = 10 * done // total
+        live = sys.stderr.isatty()
+        if (done % 20 and done != total) if live else tenths == self.tenths:
+            return
+        self.tenths = tenths
+        bar = "█" * (3 * tenths) + "·" * (30 - 3 * tenths)
+        left = (time.monotonic() - self.start) * (total - done) / done
+        print(f"\r  {bar} {done}/{total} steps, loss {loss:.3f} nats, {left:3.0f} s left", end="" if live else "\n",
+              file=sys.stderr, flush=True)
+        if live and done == total:
+            print(file=sys.stderr)
+
+
+# ---------------------------------------------------------------------------------------------------------- the verbs
+
+def tour(options: argparse.Namespace) -> tuple[dict[str, Any], bool]:
+    """The main job on real text, from training to proof and picture."""
+    result, model, test = trained(options)
+    sentence = a_sentence(model.vocabulary.decode(test))
+    say(options, "", f"One sentence it has not seen: {sentence!r}", "")
+    losses, x, y = read(model, sentence)
+    explained, good = explained_loss(options, model, x, y, losses, "W", len(losses))
+    short, _, _ = read(model, sentence[:5])
+    result["files"] += [
+        *drawn(options, "unrolled", losses_sum(losses)),
+        *drawn(options, "one_term", losses_sum(short), term=viz.Term(loss=short[-1], parameter=model.cell.W, k=2)),
+    ]
+    listing(options, result["files"])
+    return {**result, "sentence": sentence, "explanation": explained}, good
+
+
+def explain(options: argparse.Namespace) -> tuple[dict[str, Any], bool]:
+    model = model_for(options)
+    losses, x, y = read(model, options.text)
+    return explained_loss(options, model, x, y, losses, options.parameter, chosen(options, losses))
+
+
+def draw(options: argparse.Namespace) -> tuple[dict[str, Any], bool]:
+    model = model_for(options)
+    losses, _, _ = read(model, options.text)
+    term = None
+    if options.term is not None:
+        t = chosen(options, losses)
+        if not 1 <= options.term <= t:
+            raise ValueError(f"--term {options.term}: expected a step from 1 to {t}, the t of the loss")
+        term = viz.Term(loss=losses[t - 1], parameter=parameter_of(model, options.parameter), k=options.term)
+    files = drawn(options, "unrolled", losses_sum(losses), options.detail, options.format, term)
+    listing(options, files)
+    return {"files": files}, True
+
+
+def check(options: argparse.Namespace) -> tuple[dict[str, Any], bool]:
+    rng = np.random.default_rng(options.seed)
+    T, B, D, H, V = options.steps, 3, 4, 5, 6
+    if T < 1:
+        raise ValueError(f"--steps {T}: expected at least 1")
+    cell, head = RNNCell(D, H, options.nonlinearity, rng=rng), Linear(H, V, rng=rng)
+    x = Tensor(rng.normal(size=(T, B, D)), requires_grad=True, name="x")
+    h_0 = Tensor(rng.normal(size=(B, H)), requires_grad=True, name="h_0")
+    y = rng.integers(0, V, (T, B))
+
+    def loss(*_: Tensor) -> Tensor:
+        hs, _h = unroll(cell, x, h_0)
+        return F.cross_entropy(head(F.stack(hs)), y)
+
+    inputs = [*cell.parameters(), *head.parameters(), h_0, x]
+    say(options, f"RNN ({options.nonlinearity}), T={T}, B={B}, D={D}, H={H}, V={V}: U, W, b, V, c, h_0 and x", "")
+    reports = [gradcheck(loss, inputs, method="differences", rtol=1e-6, atol=1e-9),
+               gradcheck(loss, inputs, method="complex step", rtol=1e-9, atol=1e-15)]
+    say(options, *(f"{report}\n" for report in reports))
+    return {"reports": [{"method": r.method, "passed": bool(r), "entries": r.entries, "failed": r.failed}
+                        for r in reports]}, all(reports)
+
+
+def train_verb(options: argparse.Namespace) -> tuple[dict[str, Any], bool]:
+    result, _, _ = trained(options)
+    listing(options, result["files"])
+    return result, True
+
+
+def generate_verb(options: argparse.Namespace) -> tuple[dict[str, Any], bool]:
+    model = CharRNN.load(options.model)
+    pieces = generate(model, options.prompt, options.length, temperature=options.temperature,
+                      rng=np.random.default_rng(options.seed))
+    if options.json:
+        return {"text": options.prompt + "".join(pieces)}, True
+    print(options.prompt, end="")
+    for piece in pieces:
+        print(piece, end="", flush=True)
+    print()
+    return {}, True
+
+
+# ------------------------------------------------------------------------------------------------------ their parts
+
+def trained(options: argparse.Namespace) -> tuple[dict[str, Any], CharRNN, Any]:
+    """Train on the text, compare with n-grams, save model and curves; the result, the model and the test ids."""
+    text = read_text(options.file) if options.file else language_reference()
+    vocabulary = Vocabulary.of(text)
+    ids, test = split(vocabulary.encode(text))
+    name = options.file or "the language reference inside Python"
+    say(options, f"Text: {name}, {len(text):,} characters of {len(vocabulary)} kinds; the last tenth is held out.")
+    model = CharRNN(vocabulary, options.hidden, options.nonlinearity, rng=np.random.default_rng(options.seed))
+    say(options, f"Training a {options.nonlinearity} RNN of {options.hidden} units, "
+                 f"{sum(p.size for p in model.parameters()):,} weights, {options.epochs} times through the text.")
+    history = train(model, ids, epochs=options.epochs, progress=Progress())
+    if history.interrupted:
+        say(options, f"Interrupted after {len(history.losses)} steps; what was learned is kept.")
+    scores = {"uniform": float(len(vocabulary))}
+    scores |= {f"{n}-gram": NGram(ids, len(vocabulary), n).perplexity(test) for n in (1, 2, 3)}
+    scores["this RNN"] = perplexity(model, test)
+    say(options, "", "Perplexity per character on the held-out tenth (lower is better; e to the mean loss in nats):",
+        *(f"  {who:<9} {value:8.3f}" for who, value in scores.items()))
+    sample = "".join(generate(model, vocabulary.decode(test[:20]), 100, temperature=0.7,
+                              rng=np.random.default_rng(options.seed)))
+    say(options, "", f"It writes, after {vocabulary.decode(test[:20])!r}: {sample!r}")
+    options.out.mkdir(parents=True, exist_ok=True)
+    files = [str(model.save(options.out / "model")), *curves(options, history, scores)]
+    return {"perplexity": scores, "steps": len(history.losses), "files": files}, model, test
+
+
+def explained_loss(options: argparse.Namespace, model: CharRNN, x: Any, y: Any, losses: list[Tensor], name: str,
+                   t: int) -> tuple[dict[str, Any], bool]:
+    """Print the table of one loss and its proof; the same as data, and whether all witnesses agree."""
+    explanation = bptt.explain(losses[t - 1], parameter_of(model, name))
+    proof = bptt.prove(explanation, model.reference(x, y))
+    say(options, explanation, "", proof)
+    norm = np.linalg.norm
+    return {
+        "loss": losses[t - 1].item(), "t": t, "parameter": name, "proved": bool(proof),
+        "norms": {"explicit": float(norm(explanation.explicit)), "implicit": float(norm(explanation.implicit)),
+                  "total": float(norm(explanation.total)),
+                  "terms": {str(k): float(norm(term)) for k, term in explanation.terms.items()}},
+        "total": explanation.total.tolist(), "explicit": explanation.explicit.tolist(),
+        "witnesses": [{"part": w.part, "route": w.route, "shares": w.shares, "error": w.error, "agrees": bool(w)}
+                      for w in proof.witnesses],
+    }, bool(proof)
+
+
+def model_for(options: argparse.Namespace) -> CharRNN:
+    if options.model:
+        return CharRNN.load(options.model)
+    if len(options.text) < 2:
+        raise ValueError(f"--text {options.text!r}: expected at least two characters, one to read and one to predict")
+    return CharRNN(Vocabulary.of(options.text), options.hidden, options.nonlinearity,
+                   rng=np.random.default_rng(options.seed))
+
+
+def read(model: CharRNN, text: str) -> tuple[list[Tensor], Any, Any]:
+    """E_1 … E_T of predicting each next character of the text, with its inputs and targets (T, 1)."""
+    ids = model.vocabulary.encode(text)
+    if len(ids) < 2:
+        raise ValueError(f"text {text!r}: expected at least two characters, one to read and one to predict")
+    x, y = ids[:-1, None], ids[1:, None]
+    return model.losses(x, y), x, y
+
+
+def chosen(options: argparse.Namespace, losses: list[Tensor]) -> int:
+    t = len(losses) if options.loss is None else options.loss
+    if not 1 <= t <= len(losses):
+        raise ValueError(f"--loss {t}: expected a step from 1 to {len(losses)}")
+    return t
+
+
+def parameter_of(model: CharRNN, name: str) -> Tensor:
+    found: Tensor = getattr(model.head if name in ("V", "c") else model.cell, name)
+    return found
+
+
+def losses_sum(losses: list[Tensor]) -> Tensor:
+    return F.stack(losses).sum().named("E")
+
+
+def drawn(options: argparse.Namespace, name: str, E: Tensor, detail: str = "auto", suffix: str = "svg",
+          term: viz.Term | None = None) -> list[str]:
+    """Write a picture of E with its gradients, and its DOT text; the paths."""
+    drawing = viz.draw(E, detail=detail, recording=record(E), term=term)
+    options.out.mkdir(parents=True, exist_ok=True)
+    dot = options.out / f"{name}.dot"
+    dot.write_text(drawing.dot, encoding="utf-8")
+    return [str(dot)] if suffix == "dot" else [str(drawing.render(options.out / f"{name}.{suffix}")), str(dot)]
+
+
+def curves(options: argparse.Namespace, history: History, scores: dict[str, float]) -> list[str]:
+    """The plot of loss and gradient norm against step, where matplotlib is there."""
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError:
+        say(options, "", "No plot of the training: matplotlib is missing (pip install 'tinygrad-rnn[plots]').")
+        return []
+    from viz import plots
+
+    figure = plots.training_curves(history.losses, history.gradient_norms, scores)
+    return [str(plots.save(figure, options.out / "training.svg"))]
+
+
+def a_sentence(text: str) -> str:
+    """The first plain sentence of 24 to 48 characters in a text, or its first 32 characters."""
+    found = re.search(r"(?<=[.\n] )[A-Z][a-z ,']{22,46}\.", re.sub(r"\s+", " ", text))
+    return found.group() if found else text[:32]
+
+
+def listing(options: argparse.Namespace, files: list[str]) -> None:
+    say(options, "", "Written:", *(f"  {file}" for file in files))

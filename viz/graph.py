@@ -1,0 +1,284 @@
+"""What is in a graph, read for drawing: items (one tensor, or one step of a cell) and arcs between them.
+
+Time and lanes are read from scopes, as everywhere, never from the kind of cell.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Hashable
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
+
+from tinygrad_rnn.recording import Recording
+from tinygrad_rnn.steps import is_recurrence, lane_of, step_of
+from tinygrad_rnn.tensor import Tensor, order
+
+from . import notation
+
+Detail = Literal["ops", "cells", "folded"]
+Edge = tuple[Tensor, int]
+Column = tuple[int, int]  # which sequence, which step
+EDGE_STEPS = 3  # a folded picture shows so many steps at either end
+PARAMETER_READERS = ("matmul", "getitem", "add", "mul")
+
+
+class Arc(NamedTuple):
+    """What flows from one item to another: the edges (node, input position) that it stands for."""
+
+    source: Item
+    target: Item
+    edges: tuple[Edge, ...]
+    implicit: bool
+    cut: bool
+
+
+@dataclass(eq=False, slots=True)
+class Item:
+    """Something drawn as one box. `place` says in which part of the picture: before, in, or after the steps."""
+
+    tensors: list[Tensor]
+    place: Literal["bus", "before", "step", "after"]
+    column: Column | None
+    lane: Hashable
+    role: Hashable
+    outputs: list[Tensor] = field(default_factory=list)
+    inward: list[Arc] = field(default_factory=list)
+    outward: list[Arc] = field(default_factory=list)
+
+    @property
+    def first(self) -> Tensor:
+        return self.tensors[0]
+
+
+class Graph:
+    """All tensors behind a root in creation order, their numbers, steps, labels, and which of them all steps share."""
+
+    def __init__(self, root: Tensor, recording: Recording | None, cut: Container[Edge]) -> None:
+        self.root, self.recording = root, recording
+        results = order([root])
+        leaves = {x for node in results for x in node.inputs if x.op is None} or {root}
+        if root.op is None:
+            leaves = {root}
+        self.tensors = sorted((*results, *leaves), key=lambda x: x.index)
+        self.number = {x: i for i, x in enumerate(self.tensors)}
+        self.cut_by_reader = cut
+        self.states = states_behind_constants(results, leaves)
+        self.readers: dict[Tensor, list[Edge]] = {x: [] for x in self.tensors}
+        for node in reversed(results):
+            for position, x in enumerate(node.inputs):
+                self.readers[x].append((node, position))
+        self.implicit = {(node, i) for node in results for i in range(len(node.inputs)) if is_recurrence(node, i)}
+        self.column: dict[Tensor, Column | None] = {}
+        self.place: dict[Tensor, Literal["bus", "before", "step", "after"]] = {}
+        self._find_places()
+        layers = {x.scope.get("layer") for x in results} - {None}
+        logits = {node.inputs[0] for node in results if node.op.name in notation.LOGIT_READERS}
+        shared = {x: True for x in self.tensors if self.place[x] == "bus"}
+        self.labels = notation.labels_of(self.tensors, logits, shared, len(layers) > 1)
+
+    def is_cut(self, edge: Edge) -> bool:
+        """Drawn with a gap: asked for by the reader, left out of the recording, or detached by the program."""
+        return (edge in self.cut_by_reader or (self.recording is not None and edge in self.recording.cut)
+                or edge[0].inputs[edge[1]] in self.states)
+
+    @property
+    def columns(self) -> list[Column]:
+        return sorted({c for x, c in self.column.items() if c is not None and self.place[x] == "step"})
+
+    def _find_places(self) -> None:
+        sequences: dict[Any, int] = {}
+        for x in self.tensors:
+            t = step_of(x)
+            rank = sequences.setdefault(x.scope.get("sequence"), len(sequences)) if t is not None else 0
+            self.column[x] = (rank, t) if isinstance(t, int) and not isinstance(t, bool) else None
+        later: set[Tensor] = set()  # depends on a step
+        sooner: set[Tensor] = set()  # a step depends on it
+        for x in self.tensors:
+            if any(self.column[y] is not None or y in later for y in x.inputs):
+                later.add(x)
+        for x in reversed(self.tensors):
+            for node, _ in self.readers[x]:
+                if self.column[node] is not None or node in sooner:
+                    sooner.add(x)
+                    break
+        for x in self.tensors:
+            if self.column[x] is not None:
+                self.place[x] = "step"
+            elif x in later:
+                self.place[x] = "after"
+            else:
+                self.place[x] = self._without_step(x) if x in sooner else "after"
+        self._move_accumulators()
+        self._move_boundaries()
+
+    def _without_step(self, x: Tensor) -> Literal["bus", "before", "step"]:
+        """A leaf read at one step belongs to it, unless it is a parameter; what several steps read is a bus."""
+        read_at = {c for node, _ in self.readers[x] if (c := self.column[node]) is not None}
+        if len(read_at) > 1:
+            return "bus"
+        if not read_at:
+            return "before"
+        if x.op is not None or (x.requires_grad and type(x) is not Tensor):
+            return "bus"
+        self.column[x] = next(iter(read_at))
+        return "step"
+
+    def _move_accumulators(self) -> None:
+        """E = E_1 + E_2 + …: each partial sum, made outside the steps, is drawn at the step that it takes in."""
+        for x in self.tensors:
+            if self.place[x] == "after" and x.op is not None and x.op.name == "add":
+                at = [c for y in x.inputs if (c := self.column[y]) is not None]
+                constant = [y for y in x.inputs if y.op is None and y.size == 1]
+                if len(at) == 2 or (len(at) == 1 and constant):
+                    self.column[x] = max(at)
+        # a single sum is no running total: it stays after the steps
+        running = [x for x in self.tensors if self.place[x] == "after" and self.column[x] is not None]
+        for x in running:
+            self.column[x] = self.column[x] if len(running) > 1 else None
+
+    def is_accumulator(self, x: Tensor) -> bool:
+        return self.place[x] == "after" and self.column[x] is not None
+
+    def _move_boundaries(self) -> None:
+        """h_0 stands before the first step: what states start from reads no parameter and no earlier state."""
+        by_column: dict[Column, list[Tensor]] = {}
+        for x in self.tensors:
+            c = self.column[x]
+            if c is not None and self.place[x] == "step":
+                by_column.setdefault(c, []).append(x)
+        if len(by_column) > 1:
+            for c in (min(by_column), max(by_column)):
+                if all(self._starts_a_lane(x, c) for x in by_column[c]):
+                    for x in by_column[c]:
+                        self.place[x] = "before"
+        starts = {(self._kind(node), i) for node, i in self.implicit}
+        for x in self.tensors:
+            if self.place[x] == "step" and x.op is None and step_of(x) is None and x not in self.states:
+                if all((self._kind(node), i) in starts for node, i in self.readers[x]):
+                    self.place[x] = "before"
+        for x in self.tensors:
+            if self.place[x] == "bus" and self.readers[x] and all(self.place[node] == "before"
+                                                                  for node, _ in self.readers[x]):
+                self.place[x] = "before"
+
+    def _starts_a_lane(self, x: Tensor, column: Column) -> bool:
+        if any(self.place[y] == "bus" and len(self.readers[y]) > 1 or (x, i) in self.implicit
+               for i, y in enumerate(x.inputs)):
+            return False
+        return all((node, i) in self.implicit or self.column[node] == column for node, i in self.readers[x])
+
+    def _kind(self, node: Tensor) -> Hashable:
+        """What the same operation has in common at every step."""
+        shared = tuple([y.index if self.place[y] == "bus" else -1 for y in node.inputs])
+        return lane_of(node), node.op.name, notation.stem(node.name or ""), shared
+
+
+def states_behind_constants(results: list[Tensor], leaves: set[Tensor]) -> dict[Tensor, Tensor]:
+    """For each constant made by `state.detach()` the state itself, where it is in the graph: both hold one array."""
+    constants = [x for x in leaves if not x.requires_grad and step_of(x) is not None]
+    if not constants:
+        return {}
+    made = {id(x.data): x for x in results}
+    return {x: made[id(x.data)] for x in constants if id(x.data) in made}
+
+
+# ------------------------------------------------------------------------------------------------- what is one box
+def items_of(graph: Graph, detail: Detail) -> list[Item]:
+    """The boxes of a picture in creation order, joined by their arcs."""
+    owner: dict[Tensor, Item] = {}
+    items: list[Item] = []
+    grouped: dict[Hashable, Item] = {}
+    fold = folded_columns(graph.columns) if detail == "folded" else {}
+    counts: dict[Hashable, int] = {}
+    for x in graph.tensors:
+        if x in graph.states:
+            continue
+        column = graph.column[x]
+        if detail == "ops":
+            key: Hashable = None
+        else:
+            column = fold.get(column, column) if column else None
+            key = group_of(graph, x, column)
+        item = grouped.get(key) if key is not None else None
+        if item is None:
+            role = role_of(graph, x, counts) if detail == "ops" else key
+            item = Item([], graph.place[x], column, lane_of(x), role)
+            items.append(item)
+            if key is not None:
+                item.role = key[:-1] if isinstance(key, tuple) else key
+                grouped[key] = item
+        item.tensors.append(x)
+        owner[x] = item
+    for constant, state in graph.states.items():
+        owner[constant] = owner[state]
+    join(graph, items, owner)
+    return items
+
+
+def role_of(graph: Graph, x: Tensor, counts: dict[Hashable, int]) -> Hashable:
+    """What a tensor is within its step, the same at every step: kind, name, shared parameters, and which of its like."""
+    shared = tuple([graph.number[y] if graph.place[y] == "bus" else -1 for y in x.inputs])
+    accumulator = graph.is_accumulator(x)
+    name = "" if accumulator else notation.stem(x.name or "")
+    role = lane_of(x), x.op.name if x.op else "leaf", name, shared, x.scope.get("gate"), accumulator
+    counted = (role, graph.column[x])
+    counts[counted] = counts.get(counted, -1) + 1
+    return *role, counts[counted]
+
+
+def group_of(graph: Graph, x: Tensor, column: Column | None) -> Hashable:
+    """The box that a tensor shares with others where a step of a cell is one box; None: a box of its own."""
+    place = graph.place[x]
+    if graph.is_accumulator(x):
+        return "sum", None
+    if place == "bus":
+        readers = graph.readers[x]
+        return "bus", frozenset({lane_of(node) for node, _ in readers}), None
+    if place != "step":
+        return None
+    if x.op is None and x.name and x.ndim > 0:
+        return "leaf", lane_of(x), notation.stem(x.name), column
+    reader = graph.readers[x][0][0] if x.op is None and graph.readers[x] else x
+    return "cell", lane_of(reader), column
+
+
+def folded_columns(columns: list[Column]) -> dict[Column, Column]:
+    """For every step that is not shown by itself the one column that stands for all of them."""
+    hidden = columns[EDGE_STEPS:-EDGE_STEPS]
+    return {c: hidden[0] for c in hidden} if len(hidden) > 1 else {}
+
+
+def join(graph: Graph, items: list[Item], owner: dict[Tensor, Item]) -> None:
+    """Put an arc between two items for what flows from one to the other; at op level, one arc for each edge."""
+    merged: dict[tuple[Item, Item, bool, bool], list[Edge]] = {}
+    single = all(len(item.tensors) == 1 for item in items)
+    marked = graph.states or graph.recording is not None or graph.cut_by_reader != ()
+    for target in items:
+        for node in target.tensors:
+            for position, x in enumerate(node.inputs):
+                edge = (node, position)
+                source = owner[x]
+                if source is target:
+                    continue
+                implicit, cut = edge in graph.implicit, bool(marked) and graph.is_cut(edge)
+                if single:
+                    connect(Arc(source, target, (edge,), implicit, cut))
+                else:
+                    merged.setdefault((source, target, implicit, cut), []).append(edge)
+    for (source, target, implicit, cut), edges in merged.items():
+        connect(Arc(source, target, tuple(edges), implicit, cut))
+    for item in items:
+        item.outputs = outputs_of(item)
+
+
+def connect(arc: Arc) -> None:
+    arc.source.outward.append(arc)
+    arc.target.inward.append(arc)
+
+
+def outputs_of(item: Item) -> list[Tensor]:
+    """What a box shows: its states, else its last result."""
+    if len(item.tensors) == 1:
+        return item.tensors
+    read = {node.inputs[i]: None for arc in item.outward if arc.implicit for node, i in arc.edges}
+    return [x for x in item.tensors if x in read] or item.tensors[-1:]

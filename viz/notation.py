@@ -1,0 +1,132 @@
+"""Numbers and names as the pictures show them: `h₃`, `Wh₂`, `+0.12 -0.98 +0.27 …`."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from tinygrad_rnn.ops import Array
+from tinygrad_rnn.steps import step_of
+from tinygrad_rnn.tensor import Tensor
+
+LOW = str.maketrans("0123456789-", "₀₁₂₃₄₅₆₇₈₉₋")
+HIGH = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
+SYMBOLS = {"add": "+", "sub": "−", "mul": "∘", "div": "/", "matmul": "@", "neg": "−", "sum": "Σ", "sigmoid": "σ"}
+INDEXED = re.compile(r"(.+?)_?(\d+)", re.DOTALL)
+LONGEST = 12  # characters of a label made up of its inputs' labels
+LOGIT_READERS = ("cross_entropy", "binary_cross_entropy", "softmax", "log_softmax")
+WIDTHS = {" ": 0.32, "+": 0.84, "-": 0.36, "−": 0.84, "–": 0.5, ".": 0.32, ",": 0.32, "∇": 0.69, "…": 1.0, "(": 0.39,
+          ")": 0.39, "‖": 0.5, "m": 0.97, "w": 0.82, "W": 0.99, "M": 0.86, "@": 1.0, "E": 0.63, "i": 0.28, "l": 0.28,
+          "t": 0.39, "f": 0.35, "r": 0.41, "j": 0.28, "∘": 0.63, "[": 0.39, "]": 0.39, "/": 0.34, "=": 0.84}
+
+
+def text_width(text: str, size: float, bold: bool = False) -> float:
+    """About how wide DejaVu Sans sets a line, in points."""
+    ems = sum([WIDTHS.get(c) or (0.42 if "₀" <= c <= "₉" or c in "⁽⁾¹²³" else 0.64) for c in text])
+    return ems * size * (1.1 if bold else 1.0)
+
+
+def number(x: float) -> str:
+    """A signed number in about five characters; tiny is never rounded to zero."""
+    size = abs(x)
+    if size == 0 or 0.005 <= size < 100:
+        return f"{x:+.2f}"
+    return f"{x:+.0e}" if math.isfinite(x) else f"{x:+}"
+
+
+def magnitude(x: float) -> str:
+    return "0" if x == 0 else f"{x:.2g}"
+
+
+def brief(array: Array) -> str:
+    """The first three numbers of an array, and … for the others."""
+    if array.dtype.kind == "c":
+        return f"complex {array.shape}"
+    if array.size == 0:
+        return f"empty {array.shape}"
+    first = array.ravel()[:3].tolist()
+    return " ".join([number(x) for x in first]) + (" …" if array.size > 3 else "")
+
+
+def full(array: Array) -> str:
+    """All numbers of a small array; of a large one its shape, norm and range."""
+    if array.size <= 24:
+        return str(array.tolist() if array.size > 6 else [float(f"{x:.6g}") for x in array.ravel().tolist()]
+                   if array.dtype.kind != "c" else array.tolist())
+    return f"shape {array.shape}, norm {norm(array):.4g}, from {array.min():.4g} to {array.max():.4g}"
+
+
+def norm(array: Any) -> float:
+    """The Euclidean norm of all numbers."""
+    flat = np.asarray(array).ravel()
+    return math.sqrt(abs(np.vdot(flat, flat)))
+
+
+def subscript(n: object) -> str:
+    return str(n).translate(LOW)
+
+
+def stem(name: str) -> str:
+    """A name without the number of its step: `h_0` is `h`."""
+    match = INDEXED.fullmatch(name)
+    return match[1] if match else name
+
+
+def given_name(x: Tensor, layered: bool) -> str:
+    """The name a tensor was given, with its step: `h₃`, in the backward direction `h′₃`, in layer 1 of many `h¹₃`."""
+    name, t = x.name or "", step_of(x)
+    match = INDEXED.fullmatch(name)
+    if match:
+        name, t = match[1], int(match[2])
+    if t is None:
+        return name
+    if x.scope.get("direction") == "backward" and name[-1:] not in "'′":
+        name += "′"
+    if layered and x.op is not None and "layer" in x.scope:
+        name += str(x.scope["layer"]).translate(HIGH)
+    return name + subscript(t)
+
+
+def labels_of(tensors: Iterable[Tensor], logits: set[Tensor], is_shared: Mapping[Tensor, Any],
+              layered: bool) -> dict[Tensor, str]:
+    """A label for every tensor, in creation order. Unnamed results are called after what they are made of."""
+    labels: dict[Tensor, str] = {}
+    for x in tensors:
+        labels[x] = given_name(x, layered) if x.name else unnamed(x, labels, logits, is_shared)
+    return labels
+
+
+def unnamed(x: Tensor, labels: Mapping[Tensor, str], logits: set[Tensor], is_shared: Mapping[Tensor, Any]) -> str:
+    if x.op is None:
+        return f"{x.item():.4g}" if x.size == 1 and x.dtype.kind == "f" else "constant"
+    t = step_of(x)
+    low = "" if t is None else subscript(t)
+    if x in logits:
+        return "q" + low
+    parts = [labels[y] for y in x.inputs]
+    op = x.op.name
+    text = ""
+    if op == "matmul":  # the notes multiply columns from the left: h @ W is written Wh
+        text = parts[1] + parts[0] if x.inputs[1] in is_shared else f"{parts[0]}·{parts[1]}"
+    elif op == "getitem":
+        index = (x.settings or {}).get("index")
+        text = f"{parts[0]}[{index}]" if isinstance(index, int) else f"{parts[0]}[w{low}]"
+    elif op in ("cross_entropy", "binary_cross_entropy"):
+        text = ("−ln ŷ" if op == "cross_entropy" else "E") + low
+    elif len(parts) == 2 and op in SYMBOLS:
+        text = parts[0] + SYMBOLS[op] + parts[1]
+    elif len(parts) == 1:
+        text = f"{SYMBOLS.get(op, op)}({parts[0]})" if op != "neg" else f"−{parts[0]}"
+    return text if 0 < len(text) <= LONGEST else SYMBOLS.get(op, op) + low
+
+
+def remark(x: Tensor) -> str:
+    """What is said in grey beside a label: the primitive, or for a leaf its shape."""
+    if x.op is None:
+        return str(x.shape) if x.shape else "scalar"
+    name: str = SYMBOLS.get(x.op.name, x.op.name)
+    return {"cross_entropy": "cross-entropy", "binary_cross_entropy": "cross-entropy"}.get(name, name)

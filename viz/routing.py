@@ -1,0 +1,291 @@
+"""How the lines run: straight between neighbours, otherwise along gutters (between rows) and channels (between slots).
+
+No line crosses a box, and no two lines share a place: in every gutter and channel each line has a track of its own.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import Literal
+
+from .graph import Arc, Item
+from .picture import Point
+from .placing import Grid
+
+Side = Literal["left", "right", "top", "bottom"]
+Channel = tuple[int, int]  # column, and the slot to its right
+TRACK = 9.0  # points between two lines side by side
+GUTTER, CHANNEL = 22.0, 26.0  # a gutter and a channel without lines
+MARGIN = 9.0  # between a band and its first channel
+BETWEEN = 10.0  # between two bands
+PORT = 11.0  # points between two lines at one side of a box
+
+
+@dataclass(eq=False, slots=True)
+class Route:
+    """The way of one arc. `line` is set for a tap: the item whose bus or collecting line it leaves or joins."""
+
+    arc: Arc
+    start: Side
+    end: Side
+    straight: bool = False
+    gutters: list[int] = field(default_factory=list)
+    channel: Channel | None = None
+    line: Item | None = None
+    twin: int = 0  # which of several arcs between the same two boxes
+
+
+class Router:
+    """Chooses a way for every arc, then counts tracks, then knows where everything is."""
+
+    def __init__(self, grid: Grid, sizes: dict[Item, tuple[float, float]]) -> None:
+        self.grid, self.sizes = grid, sizes
+        self.base = [0]
+        for slots in grid.slots:
+            self.base.append(self.base[-1] + 2 * slots + 2)
+        self.key = {item: self.base[c] + 2 * s + 1 for item, (c, s, _) in grid.at.items()}
+        self.row = {item: r for item, (_, _, r) in grid.at.items()}
+        self.right_of, self.above = neighbours(self.key, self.row), neighbours(self.row, self.key)
+        self.lowest, self.highest = self._ends_of_columns()
+        self.routes: list[Route] = []
+        self.in_gutter: dict[int, list[tuple[int, int, Route]]] = defaultdict(list)
+        self.in_channel: dict[Channel, list[tuple[int, int, Route, bool]]] = defaultdict(list)
+        self.ports: dict[tuple[Item, Side], list[tuple[int, Route]]] = defaultdict(list)
+        self.track: dict[tuple[Route, int], int] = {}
+
+    def _ends_of_columns(self) -> tuple[dict[int, Item], dict[int, Item]]:
+        """The lowest and the highest box over every slot."""
+        lowest: dict[int, Item] = {}
+        highest: dict[int, Item] = {}
+        for item, key in self.key.items():
+            if key not in lowest or self.row[item] < self.row[lowest[key]]:
+                lowest[key] = item
+            if key not in highest or self.row[item] > self.row[highest[key]]:
+                highest[key] = item
+        return lowest, highest
+
+    # ---------------------------------------------------------------------------------------------- choosing ways
+    def add(self, arc: Arc, twin: int) -> None:
+        if arc.source in self.grid.bus_rows and self.grid.at[arc.target][0] > 0:
+            route = self._tap(arc, arc.source, arc.target, twin)
+        elif arc.target in self.grid.collectors and 0 < self.grid.at[arc.source][0] < len(self.grid.slots) - 1:
+            route = self._tap(arc, arc.target, arc.source, twin)
+        else:
+            route = self._edge(arc, twin)
+        self.routes.append(route)
+
+    def _tap(self, arc: Arc, line: Item, box: Item, twin: int) -> Route:
+        """Between a horizontal line and a box: straight up or down where nothing is in the way, else by a channel."""
+        up = self.row[line] > self.row[box]
+        free = (self.highest if up else self.lowest)[self.key[box]] is box
+        if free:
+            side: Side = "top" if up else "bottom"
+            route = Route(arc, side, side, straight=True, line=line, twin=twin)
+            self.ports[box, side].append((0, route))
+            return route
+        c, s, row = self.grid.at[box]
+        side = "right" if up else "left"
+        route = Route(arc, side, side, channel=(c, s + up), line=line, twin=twin)
+        rows = sorted((2 * self.row[line] + 1, 2 * row + 1))
+        self.in_channel[c, s + up].append((rows[0], rows[1], route, up))
+        self.ports[box, side].append((1 if up else -1, route))
+        return route
+
+    def _edge(self, arc: Arc, twin: int) -> Route:
+        a, b = arc.source, arc.target
+        for before, first, second, sides in ((self.right_of, a, b, ("right", "left")), (self.above, a, b, ("top", "bottom")),
+                                             (self.right_of, b, a, ("left", "right")), (self.above, b, a, ("bottom", "top"))):
+            if before.get(first) is second:
+                route = Route(arc, sides[0], sides[1], straight=True, twin=twin)  # type: ignore[arg-type]
+                self.ports[a, route.start].append((0, route))
+                self.ports[b, route.end].append((0, route))
+                return route
+        ra, rb, ka, kb = self.row[a], self.row[b], self.key[a], self.key[b]
+        route = Route(arc, "top" if rb >= ra else "bottom", "top" if rb <= ra else "bottom", twin=twin)
+        leave, enter = (ra + 1 if rb >= ra else ra), (rb + 1 if rb <= ra else rb)
+        self.ports[a, route.start].append((1 if kb > ka else -1, route))
+        self.ports[b, route.end].append((1 if ka > kb else -1, route))
+        if leave == enter:
+            self._use_gutter(leave, ka, kb, route)
+            return route
+        c, s, _ = self.grid.at[b]
+        right = ka >= kb
+        route.channel = (c, s + right)
+        k = self.base[c] + 2 * (s + right)
+        self._use_gutter(leave, ka, k, route)
+        self._use_gutter(enter, k, kb, route)
+        rows = sorted((2 * leave, 2 * enter))
+        self.in_channel[route.channel].append((rows[0], rows[1], route, right))
+        return route
+
+    def _use_gutter(self, gutter: int, k: int, m: int, route: Route) -> None:
+        self.in_gutter[gutter].append((min(k, m), max(k, m), route))
+        route.gutters.append(gutter)
+
+    # ------------------------------------------------------------------------------------------------ giving tracks
+    def settle(self) -> None:
+        """Tracks for all lines, then the coordinates of rows, slots, gutters and channels."""
+        self.tracks: dict[int, int] = {}
+        for gutter, uses in self.in_gutter.items():
+            ends: list[int] = []
+            for low, high, route in sorted(uses, key=lambda use: use[:2]):
+                i = next((i for i, end in enumerate(ends) if end < low), len(ends))
+                ends[i : i + 1] = [high]
+                self.track[route, route.gutters.index(gutter)] = i
+            self.tracks[gutter] = len(ends)
+        self.channel_tracks: dict[Channel, tuple[int, int]] = {}
+        for channel, lanes in self.in_channel.items():
+            counts = [self._stack(channel, lanes, side) for side in (True, False)]
+            same = self._alike(channel)
+            left, right = self.channel_tracks.get(same, (0, 0))
+            self.channel_tracks[same] = max(left, counts[0]), max(right, counts[1])
+        self._measure()
+
+    def _stack(self, channel: Channel, lanes: list[tuple[int, int, Route, bool]], on_right: bool) -> int:
+        """Tracks for the lines to the box on one side of a channel, short ones next to it so that they do not cross."""
+        stacks: list[list[tuple[int, int]]] = []
+        for low, high, route, _ in sorted([use for use in lanes if use[3] == on_right], key=lambda use: use[1] - use[0]):
+            i = next((i for i, stack in enumerate(stacks) if all(high < lo or hi < low for lo, hi in stack)), len(stacks))
+            if i == len(stacks):
+                stacks.append([])
+            stacks[i].append((low, high))
+            self.track[route, 9] = i
+        return len(stacks)
+
+    def _alike(self, channel: Channel) -> Channel:
+        """Steps are equally wide: their channels are counted together."""
+        c, s = channel
+        return channel if c in (0, len(self.grid.slots) - 1) else (1, s)
+
+    def _measure(self) -> None:
+        last = len(self.grid.slots) - 1
+        wide: dict[Channel, float] = defaultdict(float)
+        high: dict[int, float] = defaultdict(float)
+        for item, (c, s, r) in self.grid.at.items():
+            width, height = self.sizes[item]
+            same = self._alike((c, s))
+            wide[same], high[r] = max(wide[same], width), max(high[r], height)
+        self.x: dict[Channel, float] = {}
+        self.channel_x: dict[Channel, float] = {}
+        self.bands: list[tuple[float, float]] = []
+        x = 0.0
+        for c, slots in enumerate(self.grid.slots):
+            start = x
+            x += MARGIN if 0 < c < last else 0
+            for s in range(slots + 1):
+                self.channel_x[c, s] = x
+                x += self._channel_width(c, s)
+                if s < slots:
+                    self.x[c, s] = x + wide[self._alike((c, s))] / 2
+                    x += wide[self._alike((c, s))]
+            x += MARGIN if 0 < c < last else 0
+            self.bands.append((start, x))
+            x += BETWEEN if c < last else 0
+        self.width = x
+        self.y: dict[int, float] = {}
+        self.gutter_y: dict[int, float] = {}
+        rows = range(min(self.row.values()), max(self.row.values()) + 1)
+        y = 0.0
+        for r in reversed(rows):
+            y += self._gutter(r + 1, y)
+            self.y[r] = y + high[r] / 2
+            y += high[r]
+        self.height = y + self._gutter(rows.start, y)
+
+    def _channel_width(self, c: int, s: int) -> float:
+        outer = (s == 0 and c == 0) or (s == self.grid.slots[c] and c == len(self.grid.slots) - 1)
+        return (0.0 if outer else CHANNEL) + TRACK * sum(self.channel_tracks.get(self._alike((c, s)), (0, 0)))
+
+    def _gutter(self, gutter: int, y: float) -> float:
+        self.gutter_y[gutter] = y
+        return GUTTER + TRACK * self.tracks.get(gutter, 0)
+
+    # --------------------------------------------------------------------------------------------------- coordinates
+    def centre(self, item: Item) -> Point:
+        c, s, r = self.grid.at[item]
+        return self.x[c, s], self.y[r]
+
+    def offsets(self) -> dict[tuple[Route, Item], float]:
+        """How far from the middle of its side each line meets a box."""
+        found: dict[tuple[Route, Item], float] = {}
+        for (item, side), ends in self.ports.items():
+            straight = [route for way, route in ends if way == 0]
+            aside = [(way, route) for way, route in ends if way != 0]
+            for i, route in enumerate(straight):
+                found[route, item] = (i - (len(straight) - 1) / 2) * PORT
+            if not straight and len(aside) == 1:
+                found[aside[0][1], item] = 0.0
+                continue
+            used = {-1: len(straight) / 2, 1: len(straight) / 2}
+            for way, route in aside:
+                found[route, item] = way * (used[way] + 0.5) * PORT * (-1 if side in ("left", "right") else 1)
+                used[way] += 1
+            width, height = self.sizes[item]
+            limit = (height if side in ("left", "right") else width) / 2 - 5
+            for _, route in aside:
+                found[route, item] = max(-limit, min(limit, found[route, item]))
+        return found
+
+    def track_x(self, route: Route) -> float:
+        assert route.channel is not None
+        c, s = route.channel
+        left, right = self.channel_tracks[self._alike(route.channel)]
+        _, box_slot, _ = self.grid.at[route.arc.target if route.line is not route.arc.target else route.arc.source]
+        i = self.track[route, 9]
+        place = i if s > box_slot else left + right - 1 - i
+        return self.channel_x[c, s] + CHANNEL / 2 + TRACK * place + (TRACK / 2 if left + right else 0)
+
+    def track_y(self, route: Route, which: int) -> float:
+        gutter = route.gutters[which]
+        return self.gutter_y[gutter] + GUTTER / 2 + TRACK * (self.track[route, which] + 0.5)
+
+    def port(self, item: Item, side: Side, offset: float) -> Point:
+        x, y = self.centre(item)
+        width, height = self.sizes[item]
+        if side in ("left", "right"):
+            return x + (width / 2 if side == "right" else -width / 2), y + offset
+        return x + offset, y + (height / 2 if side == "bottom" else -height / 2)
+
+    def points(self, route: Route, offset: dict[tuple[Route, Item], float]) -> tuple[Point, ...]:
+        """The corners of a way, from its source (or bus) to its target (or collecting line)."""
+        a, b = route.arc.source, route.arc.target
+        if route.line is not None:
+            box = a if route.line is b else b
+            end = self.port(box, route.end, offset[route, box])
+            y = self.y[self.row[route.line]]
+            way = ((end[0], y), end) if route.channel is None else ((x := self.track_x(route), y), (x, end[1]), end)
+            return way[::-1] if box is a else way
+        start, end = self.port(a, route.start, offset[route, a]), self.port(b, route.end, offset[route, b])
+        if route.straight:
+            return straightened(start, end, route.start)
+        ys = [self.track_y(route, i) for i in range(len(route.gutters))]
+        if route.channel is None:
+            return start, (start[0], ys[0]), (end[0], ys[0]), end
+        x = self.track_x(route)
+        return start, (start[0], ys[0]), (x, ys[0]), (x, ys[1]), (end[0], ys[1]), end
+
+
+def straightened(start: Point, end: Point, side: Side) -> tuple[Point, ...]:
+    """Two ports that face each other: one line; a small step where other lines have pushed them apart."""
+    if side in ("left", "right"):
+        if abs(start[1] - end[1]) < 0.5:
+            return start, end
+        x = (start[0] + end[0]) / 2
+        return start, (x, start[1]), (x, end[1]), end
+    if abs(start[0] - end[0]) < 0.5:
+        return start, end
+    y = (start[1] + end[1]) / 2
+    return start, (start[0], y), (end[0], y), end
+
+
+def neighbours(along: dict[Item, int], across: dict[Item, int]) -> dict[Item, Item]:
+    """Each item's next one in its row (or slot), with nothing between them."""
+    lines: dict[int, list[Item]] = defaultdict(list)
+    for item, line in across.items():
+        lines[line].append(item)
+    following: dict[Item, Item] = {}
+    for line in lines.values():
+        line.sort(key=lambda item: along[item])
+        following.update(zip(line, line[1:]))
+    return following

@@ -1,7 +1,7 @@
 """Explicit against total derivative: why the "+" in dh_t/dW = ∂⁺h_t/∂W + ∂h_t/∂h_{t-1} · dh_{t-1}/dW?
 
-A loop written by hand. All it says about time is `with scope(t=t):`; that is enough to take its gradient apart, to prove
-every number, and to see each use of W in the matrix A[t,k].
+A loop written by hand. All it says about time is `with scope(t=t):`; that is enough to take its gradient apart, to
+prove every number, and to see each use of W in the matrix A[t,k].
 """
 
 import numpy as np

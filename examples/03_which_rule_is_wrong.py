@@ -1,7 +1,7 @@
 """My gradient check fails. Which line is wrong?
 
-A primitive is one record: its forward pass, and one rule for each partial derivative. Here is softplus with the sign of its
-derivative lost; the check names the primitive, the step it stands at and the argument.
+A primitive is one record: its forward pass, and one rule for each partial derivative. Here is softplus with the
+derivative of its mirror image; the check names the primitive, the step it stands at and the argument.
 """
 
 import numpy as np

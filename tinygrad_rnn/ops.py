@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 Array = NDArray[Any]
 Axis = int | tuple[int, ...] | None  # as a caller may give it
 Axes = tuple[int, ...]  # as primitives get it: negative
+Shape = tuple[int, ...]
 
 
 class Op:
@@ -26,9 +27,9 @@ class Op:
     elementwise  y[i] depends on the arguments at i alone: arguments of one shape give contributions of that shape.
     broadcasts   NumPy may stretch the arguments; the sweep then sums a contribution back to its argument's shape.
     saves        the forward pass returns (y, kept), and the rules get `kept` where others get y.
+    arity        1 and 2, where the rules take nothing but arrays, go the short way through the engine; 0 goes the long.
     """
-
-    __slots__ = ("arity", "broadcasts", "elementwise", "equation", "forward", "joint", "name", "rules", "saves")
+    __slots__ = "name", "equation", "forward", "rules", "joint", "elementwise", "broadcasts", "saves", "arity", "trusted"  # noqa: E501
 
     def __init__(self, name: str, equation: str, forward: Callable[..., Any], *rules: Callable[..., Any],
                  joint: Callable[..., Any] | None = None, elementwise: bool = False, broadcasts: bool = False,
@@ -36,18 +37,16 @@ class Op:
         self.name, self.equation, self.forward = name, equation, forward
         self.rules, self.joint, self.saves = rules, joint, saves
         self.elementwise, self.broadcasts = elementwise, broadcasts or elementwise
-        self.arity = 0 if joint or saves else len(rules)
+        self.trusted: tuple[Any, ...] | None = None  # the rules whose shapes the sweep has seen
+        self.arity = 0 if joint or saves or any(rule.__code__.co_kwonlyargcount for rule in rules) else len(rules)
 
-    def __repr__(self) -> str:
-        return f"<op {self.name}: {self.equation}>"
+    def __repr__(self) -> str: return f"<op {self.name}: {self.equation}>"
 
 
 class Indexed:
     """The contribution of `y = x[index]`: `g` at `index`, zero elsewhere, never spread into an array of x's shape."""
-
-    __slots__ = ("g", "index", "lead", "shape")
-
-    def __init__(self, g: Array, index: Any, shape: tuple[int, ...], lead: int) -> None:
+    __slots__ = ("g", "index", "shape", "lead")
+    def __init__(self, g: Array, index: Any, shape: Shape, lead: int) -> None:
         self.g, self.index, self.shape, self.lead = g, index, shape, lead
 
     def add_to(self, total: Array) -> None:
@@ -66,28 +65,32 @@ class Indexed:
 
 
 def add_rows(total: Array, rows: Array, g: Array) -> None:
-    """total[rows] += g for rows that may repeat: sorted and summed in runs, several times faster than `np.add.at`."""
-    rows = rows.ravel() % len(total)
+    """total[rows] += g for rows that may repeat: many are sorted and summed in runs, far faster than `np.add.at`."""
+    rows, g = rows.ravel().astype(int) % len(total), g.reshape(rows.size, *total.shape[1:])
+    if len(rows) < 64:
+        for row, part in zip(rows.tolist(), g):
+            total[row] += part
+        return
     order = rows.argsort(kind="stable")
     unique, starts = np.unique(rows[order], return_index=True)
-    total[unique] += np.add.reduceat(g.reshape(len(rows), *total.shape[1:])[order], starts, axis=0)
+    total[unique] += np.add.reduceat(g[order], starts, axis=0)
 
 
 def as_tuple(index: Any) -> tuple[Any, ...]:
     return index if isinstance(index, tuple) else (index,)
 
 
-def unbroadcast(g: Array, shape: tuple[int, ...], lead: int) -> Any:
+def unbroadcast(g: Array, shape: Shape, lead: int) -> Any:
     """Sum g, (seeds..., *stretched), over the axes along which NumPy stretched an argument of `shape`."""
     extra = g.ndim - lead - len(shape)
     stretched = [i for i, n in enumerate(shape) if n == 1 and g.shape[lead + extra + i] != 1]
     axes = (*range(lead, lead + extra), *(lead + extra + i for i in stretched))
-    return g.sum(axis=axes).reshape(*g.shape[:lead], *shape)
+    return g.sum(axis=axes).reshape((*g.shape[:lead], *shape))
 
 
-def from_end(axis: Axis, ndim: int) -> Axes:
+def from_end(axis: Any, ndim: int) -> Axes:
     """The axes as negative numbers; None means all. An axis that x does not have stays one."""
-    axes = range(ndim) if axis is None else (axis,) if isinstance(axis, int) else axis
+    axes = range(ndim) if axis is None else (axis,) if np.ndim(axis) == 0 else axis
     return tuple(a - ndim if 0 <= a < ndim else a for a in axes)
 
 
@@ -132,7 +135,9 @@ def matmul_da(g: Array, y: Array, a: Array, b: Array) -> Array:
     if b.ndim == 1:  # a vector on the right is a column
         g, b = g[..., None], b[:, None]
     return g @ b.mT if a.ndim > 1 else (g[..., None, :] @ b.mT)[..., 0, :]
-def matmul_db(g: Array, y: Array, a: Array, b: Array) -> Array:
+def matmul_db(g: Array, y: Array, a: Array, b: Array) -> Any:
+    if a.ndim == b.ndim == g.ndim == 2:
+        return a.T.dot(g)  # unlike matmul it stays in BLAS for a batch of one
     if b.ndim == 1:
         g = g[..., None]
     if a.ndim == 1:  # a vector on the left is a row
@@ -152,7 +157,7 @@ def sigmoid_forward(x: Array) -> Any:
 def sigmoid_dx(g: Array, y: Array, x: Array) -> Any: return g * (y - y * y)
 SIGMOID = Op("sigmoid", "y = 1 / (1 + e⁻ˣ)", sigmoid_forward, sigmoid_dx, elementwise=True)
 
-def relu_forward(x: Array) -> Array: return np.where(by_real(x) > 0, x, 0)
+def relu_forward(x: Array) -> Array: return np.where(by_real(x) <= 0, 0, x)  # so that nan stays nan
 def relu_dx(g: Array, y: Array, x: Array) -> Array: return g * (x > 0)
 RELU = Op("relu", "y = max(x, 0), and y'(0) = 0", relu_forward, relu_dx, elementwise=True)
 
@@ -178,7 +183,7 @@ def maximum_forward(a: Array, b: Array) -> Array:
 def maximum_share(a: Array, b: Array) -> Any:
     """1 where a is larger, 0 where b is, 1/2 on a tie."""
     a, b = by_real(a), by_real(b)
-    return ((a > b) + (a >= b)) * np.array(0.5, np.result_type(a, b))
+    return ((a > b).astype(np.result_type(a, b)) + (a >= b)) / 2
 def maximum_da(g: Array, y: Array, a: Array, b: Array) -> Any: return g * maximum_share(a, b)
 def maximum_db(g: Array, y: Array, a: Array, b: Array) -> Any: return g * maximum_share(b, a)
 MAXIMUM = Op("maximum", "y = max(a, b), ties shared evenly", maximum_forward, maximum_da, maximum_db, elementwise=True)
@@ -194,8 +199,7 @@ def max_dx(g: Array, share: Array, x: Array, *, axis: Axes, keepdims: bool) -> A
 MAX = Op("max", "y = max x, ties shared evenly", max_forward, max_dx, saves=True)
 
 def sum_forward(x: Array, *, axis: Axes, keepdims: bool) -> Any: return x.sum(axis=axis, keepdims=keepdims)
-def sum_dx(g: Array, y: Array, x: Array, *, axis: Axes, keepdims: bool) -> Array:
-    return spread(g, y, x, axis, keepdims)
+def sum_dx(g: Array, y: Array, x: Array, *, axis: Axes, keepdims: bool) -> Array: return spread(g, y, x, axis, keepdims)
 SUM = Op("sum", "y = Σ x", sum_forward, sum_dx)
 
 def mean_forward(x: Array, *, axis: Axes, keepdims: bool) -> Any: return x.mean(axis=axis, keepdims=keepdims)
@@ -209,8 +213,8 @@ def where_db(g: Array, y: Array, a: Array, b: Array, *, condition: Array) -> Arr
 WHERE = Op("where", "y = a where the condition holds, else b", where_forward, where_da, where_db, elementwise=True)
 
 # ------------------------------------------------------------------------------------------------------ shape and place
-def reshape_forward(x: Array, *, shape: tuple[int, ...]) -> Array: return x.reshape(shape)
-def reshape_dx(g: Array, y: Array, x: Array, *, shape: tuple[int, ...]) -> Array:
+def reshape_forward(x: Array, *, shape: Shape) -> Array: return x.reshape(shape)
+def reshape_dx(g: Array, y: Array, x: Array, *, shape: Shape) -> Array:
     return g.reshape(g.shape[: g.ndim - y.ndim] + x.shape)
 RESHAPE = Op("reshape", "y = x in another shape", reshape_forward, reshape_dx)
 
@@ -221,8 +225,8 @@ def transpose_dx(g: Array, y: Array, x: Array, *, axes: tuple[int, ...] | None) 
     return g.transpose(*range(lead), *(lead + int(a) for a in back))
 TRANSPOSE = Op("transpose", "y = x with its axes permuted", transpose_forward, transpose_dx)
 
-def broadcast_to_forward(x: Array, *, shape: tuple[int, ...]) -> Array: return np.broadcast_to(x, shape)
-def broadcast_to_dx(g: Array, y: Array, x: Array, *, shape: tuple[int, ...]) -> Array: return g
+def broadcast_to_forward(x: Array, *, shape: Shape) -> Array: return np.broadcast_to(x, shape)
+def broadcast_to_dx(g: Array, y: Array, x: Array, *, shape: Shape) -> Array: return g
 BROADCAST_TO = Op("broadcast_to", "y = x repeated", broadcast_to_forward, broadcast_to_dx, broadcasts=True)
 
 def getitem_forward(x: Array, *, index: Any) -> Any: return x[index]
@@ -236,8 +240,7 @@ def concat_joint(g: Array, y: Array, *xs: Array, axis: int) -> list[Array]:
 CONCAT = Op("concat", "y = [x₁, x₂, …]", concat_forward, joint=concat_joint)
 
 def stack_forward(*xs: Array, axis: int) -> Array: return np.stack(xs, axis)
-def stack_joint(g: Array, y: Array, *xs: Array, axis: int) -> list[Array]:
-    return list(np.moveaxis(g, axis, 0))
+def stack_joint(g: Array, y: Array, *xs: Array, axis: int) -> list[Array]: return list(np.moveaxis(g, axis, 0))
 STACK = Op("stack", "y = x₁, x₂, … along a new axis", stack_forward, joint=stack_joint)
 
 # --------------------------------------------------------------------------------------------------- softmax and losses
@@ -258,15 +261,16 @@ LOG_SOFTMAX = Op("log_softmax", "y_k = x_k - ln Σ eˣʲ", log_softmax_forward, 
 def cross_entropy_forward(q: Array, *, target: Array) -> tuple[Array, Array]:
     log_prediction = log_softmax_forward(q, axis=-1)
     error, hit = np.exp(log_prediction), np.broadcast_to(target[..., None], (*q.shape[:-1], 1))
-    log_hit = np.take_along_axis(log_prediction, hit, -1)
-    np.put_along_axis(error, hit, np.expm1(log_hit), -1)  # ŷ - 1 to the last digit, also where ŷ is almost 1
-    return -log_hit[..., 0], error
+    np.put_along_axis(error, hit, 0, -1)
+    np.put_along_axis(error, hit, -error.sum(-1, keepdims=True), -1)  # ŷ - 1 to the last digit
+    return -np.take_along_axis(log_prediction, hit, -1)[..., 0], error
 def cross_entropy_dq(g: Array, error: Array, q: Array, *, target: Array) -> Array: return g[..., None] * error
 CROSS_ENTROPY = Op("cross_entropy", "E = -ln softmax(q)[target], dE/dq = ŷ - y",
                    cross_entropy_forward, cross_entropy_dq, saves=True)
 
 def binary_cross_entropy_forward(q: Array, *, target: Array) -> Any:
-    return relu_forward(q) - q * target + np.log1p(np.exp(-abs_forward(q)))
+    positive = by_real(q) >= 0
+    return np.where(positive, q, 0) - q * target + np.log1p(np.exp(np.where(positive, -q, q)))
 def binary_cross_entropy_dq(g: Array, y: Array, q: Array, *, target: Array) -> Any:
     return g * (sigmoid_forward(q) - target)
 BINARY_CROSS_ENTROPY = Op("binary_cross_entropy", "E = -y ln σ(q) - (1-y) ln(1-σ(q)), dE/dq = ŷ - y",

@@ -30,7 +30,7 @@ def record(root: Tensor, gradient: Any = None, cut: Container[tuple[Tensor, int]
     """
     if gradient is None and root.shape != ():
         raise ValueError(f"record: a root of shape {root.shape} needs a gradient of that shape")
-    totals = {root: np.asarray(1.0 if gradient is None else gradient, root.dtype)}
+    totals = {root: np.array(1.0 if gradient is None else gradient, root.dtype)}
     if totals[root].shape != root.shape:
         raise ValueError(f"record: the gradient has shape {totals[root].shape}, the root {root.shape}")
     gradients = dict(totals)

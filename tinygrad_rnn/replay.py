@@ -13,7 +13,6 @@ import numpy as np
 
 from . import ops
 from .ops import Array
-from .scope import scope
 from .tensor import Tensor, apply, constant, order
 
 Key = Tensor | tuple[Tensor, int]
@@ -27,9 +26,8 @@ def replay(root: Tensor, substitutions: Mapping[Any, Any]) -> Tensor:
     made: dict[Any, Tensor] = {key: x if isinstance(x, Tensor) else Tensor(x) for key, x in substitutions.items()}
     for node, keys in reached(root, substitutions):
         inputs = tuple(constant(seen) if key is None else made[key] for key, seen in zip(keys, node.saved[1:]))
-        with scope(**node.scope):
-            made[node] = apply(node.op, inputs, node.settings)
-        made[node].name = node.name
+        made[node] = apply(node.op, inputs, node.settings)
+        made[node].name, made[node].scope = node.name, node.scope
     return made.get(root, root)
 
 
@@ -79,8 +77,8 @@ def batched(node: Tensor, arguments: list[Array], copies: int) -> Array:
         arguments = [a[..., None, :] if ndims[0] == 1 else a, b[..., None] if ndims[1] == 1 else b]
         ndims = [max(n, 2) for n in ndims]
     if op is ops.GETITEM:
-        settings["index"] = (slice(None), *ops.as_tuple(settings["index"]))
-    elif op is ops.TRANSPOSE:
+        return np.stack([op.forward(x, **settings) for x in arguments[0]])
+    if op is ops.TRANSPOSE:
         axes = settings["axes"] or range(ndims[0])[::-1]
         settings["axes"] = (0, *(1 + a % ndims[0] for a in axes))
     elif op is ops.BROADCAST_TO:
@@ -88,7 +86,7 @@ def batched(node: Tensor, arguments: list[Array], copies: int) -> Array:
     elif op in (ops.STACK, ops.CONCAT):
         arguments = [x if lead else np.broadcast_to(x, (copies, *x.shape)) for x, lead in zip(arguments, leads)]
     else:
-        arguments = widened(arguments, leads, max(ndims))
+        arguments = widened(arguments, leads, max(node.ndim, *ndims))
     y = op.forward(*arguments, **settings)
     return np.asarray(y[0] if op.saves else y).reshape(shape)
 

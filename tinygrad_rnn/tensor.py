@@ -30,22 +30,17 @@ class Tensor:
     gradients; complex data is carried forward (for the complex step) but has no backward.
     Raises TypeError for data that is not numeric, and for integer or complex data with `requires_grad`.
     """
-
     __slots__ = ("_data", "shape", "grad", "requires_grad", "name", "scope", "index",
                  "op", "inputs", "settings", "saved", "fits")
     __array_ufunc__ = None  # array + tensor asks the tensor
 
     def __init__(self, data: Any, requires_grad: bool = False, name: str | None = None, dtype: Any = None) -> None:
         array = np.array(data, dtype)
-        if array.dtype.kind not in "fc":
-            if array.dtype.kind not in "biu":
-                raise TypeError(f"Tensor: expected numbers, got {type(data).__name__} of dtype {array.dtype}")
-            if requires_grad:
-                raise TypeError(f"Tensor: {array.dtype} has no gradient; give floats, or dtype=float")
-            array = array.astype(np.float64)
-        if requires_grad and array.dtype.kind == "c":
-            raise TypeError(f"Tensor: gradients of {array.dtype} are not computed; give real numbers")
-        self._fill(array, requires_grad, name)
+        if array.dtype.kind not in "fcbiu":
+            raise TypeError(f"Tensor: expected numbers, got {type(data).__name__} of dtype {array.dtype}")
+        if requires_grad and array.dtype.kind != "f":
+            raise TypeError(f"Tensor: {array.dtype} has no gradient here; give real floats, or dtype=float")
+        self._fill(array if array.dtype.kind in "fc" else array.astype(np.float64), requires_grad, name)
 
     def _fill(self, array: Array, requires_grad: bool, name: str | None) -> None:
         self._data, self.requires_grad, self.name = array, requires_grad, name
@@ -68,7 +63,7 @@ class Tensor:
     def data(self, values: Any) -> None:
         if self.op is not None:
             raise RuntimeError(f"data of {self!r} was computed; only a leaf takes new data")
-        array = np.array(values, self._data.dtype)
+        array = np.array(values, self.dtype)
         if array.shape != self.shape:
             raise ValueError(f"data of {self.name or 'a leaf'}: expected shape {self.shape}, got {array.shape}")
         self._data = array
@@ -124,7 +119,8 @@ class Tensor:
     def __neg__(self) -> Tensor: return apply(ops.NEG, (self,))
 
     def __getitem__(self, index: Any) -> Tensor:
-        parts = tuple(np.array(i) if isinstance(i, list | np.ndarray) else i for i in ops.as_tuple(index))
+        parts = tuple(np.array(i, None if np.size(i) else int) if isinstance(i, list | np.ndarray) else i
+                      for i in ops.as_tuple(index))
         if any(isinstance(i, Tensor | bool) or (isinstance(i, np.ndarray) and i.dtype.kind not in "iu") for i in parts):
             raise TypeError(f"getitem: an index is made of ints, slices, … and integer arrays, got {index!r}")
         return apply(ops.GETITEM, (self,), {"index": parts if isinstance(index, tuple) else parts[0]})
@@ -137,8 +133,7 @@ class Tensor:
         return apply(ops.MAX, (self,), {"axis": from_end(axis, self.ndim), "keepdims": keepdims})
     def reshape(self, *shape: Any) -> Tensor:
         return apply(ops.RESHAPE, (self,), {"shape": shape[0] if len(shape) == 1 else shape})
-    def transpose(self, *axes: int) -> Tensor:
-        return apply(ops.TRANSPOSE, (self,), {"axes": axes or None})
+    def transpose(self, *axes: int) -> Tensor: return apply(ops.TRANSPOSE, (self,), {"axes": axes or None})
 
     def backward(self, gradient: Any = None, create_graph: bool = False) -> None:
         """Add d(self)/d(leaf), weighted by `gradient` (self's shape; 1 for a scalar), to `.grad` of every leaf.
@@ -149,15 +144,15 @@ class Tensor:
         """
         if create_graph or (isinstance(gradient, Tensor) and gradient.requires_grad):
             raise RuntimeError("backward: gradients of gradients are not computed here")
-        if gradient is None and self.shape != ():
-            raise ValueError(f"backward of shape {self.shape}{told(self.scope)}: give a gradient of that shape")
-        totals: dict[Tensor, Array] = {self: np.asarray(1.0 if gradient is None else gradient, self._data.dtype)}
-        if totals[self].shape != self.shape:
-            raise ValueError(f"backward: the gradient has shape {totals[self].shape}, the tensor {self.shape}")
+        g = np.asarray(1.0 if gradient is None else gradient, self.dtype)
+        if g.shape != self.shape:
+            got = "no gradient" if gradient is None else f"a gradient of shape {g.shape}"
+            raise ValueError(f"backward: {got} for a tensor of shape {self.shape}{told(self.scope)}")
+        totals = {self: g}
         deque(sweep(totals), maxlen=0)
         for leaf, total in totals.items():
             if leaf.requires_grad:
-                leaf.grad = np.array(total, leaf.dtype) if leaf.grad is None else leaf.grad + total.astype(leaf.dtype)
+                leaf.grad = np.array(total if leaf.grad is None else leaf.grad + total, leaf.dtype)
 
 
 def constant(array: Array) -> Tensor:
@@ -174,14 +169,13 @@ def apply(op: Op, inputs: tuple[Any, ...], settings: dict[str, Any] | None = Non
     TypeError), naming the primitive, the shapes and the scope.
     """
     forward = op.forward
-    arity = op.arity if settings is None else 0
-    saved: tuple[Any, ...]
+    arity = op.arity
     try:
         if arity == 2:  # one and two arguments are spelled out: they decide the speed of everything
             a, b = inputs
             x0, x1 = a._data, b._data
             y = forward(x0, x1)
-            saved = (y, x0, x1)
+            saved: tuple[Any, ...] = (y, x0, x1)
             needs = a.requires_grad or b.requires_grad
             fits = op.elementwise and a.shape == b.shape
         elif arity == 1:
@@ -226,8 +220,8 @@ def as_tensors(op: Op, inputs: tuple[Any, ...]) -> tuple[Tensor, ...]:
         return tuple(x if isinstance(x, Tensor) else Tensor(x, dtype=dtype if isinstance(x, int | float) else None)
                      for x in inputs)
     except (TypeError, ValueError) as error:
-        raise TypeError(f"{op.name}: expected tensors, arrays or numbers, got {[type(x).__name__ for x in inputs]}"
-                        f"{told(current().scope)}") from error
+        given = [type(x).__name__ for x in inputs]
+        raise TypeError(f"{op.name}: expected tensors or numbers, got {given}{told(current().scope)}") from error
 
 
 def refuse(op: Op, inputs: tuple[Tensor, ...], settings: dict[str, Any] | None, error: Exception) -> NoReturn:
@@ -271,8 +265,8 @@ def _sweep(totals: dict[Tensor, Array], seeds: tuple[int, ...]) -> Generator[Edg
         g = pop(node, None)
         if g is None:
             continue  # every edge to it was cut
-        op, fits, saved = node.op, node.fits, node.saved
-        arity = op.arity if node.settings is None else 0
+        op, saved = node.op, node.saved
+        arity, fits = op.arity, node.fits and op.trusted is op.rules
         if arity == 2:
             rules = op.rules
             y, a, b = saved
@@ -306,6 +300,8 @@ def _sweep(totals: dict[Tensor, Array], seeds: tuple[int, ...]) -> Generator[Edg
                         totals[x] = np.asarray(total + d)
                         owned.add(x)
             position += 1
+        if not fits and node.fits and g.size > 1 and all(x.requires_grad for x in node.inputs):
+            op.trusted = op.rules  # every rule has given the shape of its argument, as elementwise rules always do
 
 
 def partials(node: Tensor, g: Array) -> Sequence[Any]:

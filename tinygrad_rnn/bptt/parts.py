@@ -8,8 +8,8 @@ hand-written loop with `with scope(t=t):` works as a cell does.
 
 from __future__ import annotations
 
-from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,10 +27,7 @@ Use = tuple[Tensor, int]  # an edge: node and input position
 
 @dataclass(frozen=True)
 class Explanation:
-    """dE/dW in its parts; all arrays have W's shape.
-
-    explicit + implicit = total = Σ_k terms[k]. crossed: the recurrence edges at which the explicit part was cut.
-    """
+    """dE/dW in its parts; all arrays have W's shape. explicit + implicit = total = Σ_k terms[k]."""
 
     loss: Tensor
     parameter: Tensor
@@ -38,7 +35,6 @@ class Explanation:
     implicit: Array
     total: Array
     terms: dict[Step, Array]
-    crossed: frozenset[Use]
 
     @property
     def step(self) -> Step:
@@ -56,29 +52,44 @@ def explain(loss: Tensor, parameter: Tensor) -> Explanation:
     Raises ValueError where E is not a scalar, does not depend on W, or where nothing in the graph has a step.
     """
     reached([loss], parameter)
-    totals = {loss: np.ones((), loss.dtype)}
-    crossed: set[Use] = set()
+    one = np.ones((), loss.dtype)
     carried: dict[Tensor, Array] = {}
 
-    def cut(node: Tensor, position: int, g: Array, d: Any) -> bool:
+    def carry(node: Tensor, position: int, d: Any) -> bool:
+        """Stop at a recurrence edge, and keep what it would have brought to the state."""
         if not is_recurrence(node, position):
             return False
-        crossed.add((node, position))
         state = node.inputs[position]
-        carried[state] = np.asarray(d) if state not in carried else carried[state] + d
+        carried[state] = carried[state] + d if state in carried else np.asarray(d)
         return True
 
-    watch(totals, cut)
-    explicit = totals.get(parameter, np.zeros(parameter.shape))
-    if carried:
-        deque(sweep(carried), maxlen=0)
-    implicit = carried.get(parameter, np.zeros(parameter.shape))
-    terms = dict(by_step({loss: np.ones((), loss.dtype)}, parameter))
-    whole = {loss: np.ones((), loss.dtype)}
-    deque(sweep(whole), maxlen=0)
-    return Explanation(loss, parameter, np.array(explicit), np.array(implicit), np.array(whole[parameter]),
-                       {k: np.array(terms[k]) for k in sorted(terms, key=lambda k: -1 if k is None else k)},
-                       frozenset(crossed))
+    explicit = flow({loss: one}, parameter, carry)
+    terms = dict(by_step({loss: one}, parameter))
+    return Explanation(loss, parameter, np.array(explicit), np.array(flow(carried, parameter)),
+                       np.array(flow({loss: one}, parameter)),
+                       {k: np.array(terms[k]) for k in sorted(terms, key=by_time)})
+
+
+def flow(totals: dict[Tensor, Array], parameter: Tensor,
+         stop: Callable[[Tensor, int, Any], bool] = lambda *edge: False) -> Any:
+    """What reaches W of the gradients in `totals`, along all edges but those at which `stop` answers True."""
+    found = totals.get(parameter, np.zeros(parameter.shape))
+
+    def see(node: Tensor, position: int, g: Array, d: Any) -> bool:
+        nonlocal found
+        if stop(node, position, d):
+            return True
+        if node.inputs[position] is parameter:
+            found = found + d
+        return node.inputs[position] is parameter  # what is behind W does not matter
+
+    if roots := {x: g for x, g in totals.items() if x is not parameter}:
+        watch(roots, see)
+    return found
+
+
+def by_time(k: Step) -> int:
+    return -1 if k is None else k
 
 
 @dataclass(frozen=True)
@@ -115,13 +126,13 @@ def terms(losses: Sequence[Tensor], parameter: Tensor, *, arrays: bool = False) 
     if not losses or len(set(losses)) != len(losses):
         raise ValueError(f"terms: of {len(losses)} losses {len(set(losses))} are different; expected all, at least one")
     reached(losses, parameter)
-    seeds = {loss: np.eye(len(losses), dtype=loss.dtype)[i] for i, loss in enumerate(losses)}
+    seeds = dict(zip(losses, np.eye(len(losses), dtype=losses[0].dtype)))
     found = {}
     rows = np.zeros((len(losses), *parameter.shape))
     for k, d in by_step(seeds, parameter):
         rows += d
         found[k] = np.sqrt((d * d).reshape(len(losses), -1).sum(1)), d.sum(0), d if arrays else None
-    steps = tuple(sorted(found, key=lambda k: -1 if k is None else k))
+    steps = tuple(sorted(found, key=by_time))
     norms, columns, each = zip(*(found[k] for k in steps))
     return Terms(parameter, tuple(losses), steps, np.stack(norms, 1), rows, np.stack(columns),
                  np.stack(each, 1) if arrays else None)
@@ -133,12 +144,9 @@ def by_step(seeds: dict[Tensor, Array], parameter: Tensor) -> Iterator[tuple[Ste
     A tensor made from W before the steps is a use of W at the step that reads it. Seeds are (seeds..., *shape).
     """
     nodes = order(seeds)
-    before = before_the_steps(nodes)
-    inside = [node for node in nodes if node not in before]
-    left = Counter(step_of(node) for node in inside for x in node.inputs if x is parameter)
-    waiting: dict[Step, dict[Tensor, Array]]
-    waiting = {step_of(node): {} for node in inside for x in node.inputs if x in before}
-    sums: dict[Step, Any] = {}
+    before = made_before(nodes, parameter)
+    left = Counter(k for k, _ in reads(nodes, parameter, before))
+    received: dict[Step, dict[Tensor, Array]] = {k: {} for k in left}
     edges = sweep(dict(seeds))
     answer = None
     while True:
@@ -147,40 +155,44 @@ def by_step(seeds: dict[Tensor, Array], parameter: Tensor) -> Iterator[tuple[Ste
         except StopIteration:
             break
         x, k = node.inputs[position], step_of(node)
-        answer = x in before
-        if x is parameter:
-            sums[k] = sums[k] + d if k in sums else np.asarray(d)
+        answer = x is parameter or x in before
+        if answer:
+            received[k][x] = received[k][x] + d if x in received[k] else np.asarray(d)
             left[k] -= 1
-            if not left[k] and k not in waiting:
-                yield k, sums.pop(k)
-        elif answer:
-            waiting[k][x] = waiting[k][x] + d if x in waiting[k] else np.asarray(d)
-    for k, totals in waiting.items():
-        if any(x.requires_grad for x in totals):
-            deque(sweep(totals), maxlen=0)
-        if k in sums or parameter in totals:
-            yield k, sums.pop(k, 0.0) + totals.get(parameter, 0.0)
+            if not left[k]:
+                yield k, flow(received.pop(k), parameter)
+    for k, totals in received.items():  # a use that no gradient has reached completes no step
+        if totals:
+            yield k, flow(totals, parameter)
 
 
-def uses(loss: Tensor, parameter: Tensor) -> dict[Step, list[Use]]:
-    """The edges by which each step reads W, or a tensor made from W before the steps."""
-    nodes = order([loss])
-    before = {x for x in before_the_steps(nodes) if parameter in inputs_of(x)}
-    found: dict[Step, list[Use]] = {}
+def reads(nodes: list[Tensor], parameter: Tensor, before: set[Tensor]) -> Iterator[tuple[Step, Use]]:
+    """The edges, oldest first, by which a step reads W or a tensor made of it before the steps."""
     for node in reversed(nodes):
         for position, x in enumerate(node.inputs):
             if node not in before and (x is parameter or x in before):
-                found.setdefault(step_of(node), []).append((node, position))
+                yield step_of(node), (node, position)
+
+
+def uses(loss: Tensor, parameter: Tensor) -> dict[Step, list[Use]]:
+    """The edges by which each step reads W, or a tensor made of it before the steps."""
+    nodes = order([loss])
+    found: dict[Step, list[Use]] = {}
+    for k, edge in reads(nodes, parameter, made_before(nodes, parameter)):
+        found.setdefault(k, []).append(edge)
     return found
 
 
-def before_the_steps(nodes: list[Tensor]) -> set[Tensor]:
-    """The results that no step has had a part in, such as a weight transformed before the loop."""
-    before: set[Tensor] = set()
+def made_before(nodes: list[Tensor], parameter: Tensor) -> set[Tensor]:
+    """The results made of W that no step has had a part in, such as a weight transformed before the loop."""
+    timeless: set[Tensor] = set()
+    found: set[Tensor] = set()
     for node in reversed(nodes):
-        if step_of(node) is None and all(x in before or (x.op is None and step_of(x) is None) for x in node.inputs):
-            before.add(node)
-    return before
+        if step_of(node) is None and all(x in timeless or (x.op is None and step_of(x) is None) for x in node.inputs):
+            timeless.add(node)
+            if any(x is parameter or x in found for x in node.inputs):
+                found.add(node)
+    return found - {parameter}
 
 
 def inputs_of(*roots: Tensor) -> set[Tensor]:

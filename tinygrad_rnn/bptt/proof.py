@@ -16,7 +16,8 @@ import numpy as np
 
 from ..ops import Array
 from ..replay import evaluate, replay
-from ..tensor import Tensor, sweep
+from ..steps import recurrence_edges
+from ..tensor import Tensor, order, sweep
 from .parts import Explanation, Step, uses
 from .reference import RNN
 from .tables import proof_table, subscript
@@ -61,13 +62,14 @@ def prove(explanation: Explanation, reference: RNN | None = None) -> Proof:
     its parameter is not the one explained.
     """
     e, loss, W = explanation, explanation.loss, explanation.parameter
-    held = {(node, i): node.inputs[i].data for node, i in e.crossed}
+    held = {(node, i): node.inputs[i].data for node, i in recurrence_edges(order([loss]))}
     found = [
-        witness("explicit + implicit = total", "sum", "the sweep", e.explicit + e.implicit, e.total),
-        witness("Σ terms = total", "sum", "the sweep", sum(e.terms.values()), e.total),
-        witness("explicit", "earlier states held, complex step", "forward pass", e.explicit, slopes(loss, W, held)),
-        witness("terms", "one copy of W per step, swept", "forward pass, every rule", *untied(e)),
-        witness("terms", "one copy of W per step, complex step", "forward pass", *untied_slopes(e)),
+        witness("explicit + implicit", "their sum is the total", "the sweep", e.explicit + e.implicit, e.total),
+        witness("terms", "their sum is the total", "the sweep", sum(e.terms.values()), e.total),
+        witness("explicit", "earlier states held, complex step", "forward pass, scopes", e.explicit,
+                slopes(loss, W, held)),
+        each_term(e, "own copies of W, swept", "forward pass, scopes, every rule", untied(e)),
+        along(e, "own copies of W, complex step", "forward pass, scopes"),
         witness("total", "complex step, every element", "forward pass", e.total, slopes(loss, W)),
         witness("total", "differences, every element", "forward pass", e.total, slopes(loss, W, differences=True),
                 DIFFERENCES, noise=4e-16 * abs(float(loss.data)) / STEP),
@@ -81,6 +83,13 @@ def witness(part: str, route: str, shares: str, ours: Any, theirs: Any, toleranc
     ours, theirs = np.asarray(ours), np.asarray(theirs)
     difference, size = np.abs(ours - theirs).max(initial=0.0), np.abs(theirs).max(initial=0.0) or 1.0
     return Witness(part, route, shares, float(difference / size), float(tolerance + noise / size))
+
+
+def each_term(e: Explanation, route: str, shares: str, theirs: dict[Step, Array]) -> Witness:
+    """Compare the terms step by step, each by its own size: a vanishing term has to be right too."""
+    zero = np.zeros(e.total.shape)
+    found = [witness("terms", route, shares, e.terms.get(k, zero), theirs.get(k, zero)) for k in {**e.terms, **theirs}]
+    return max(found, key=lambda w: (np.isnan(w.error), w.error))
 
 
 def slopes(loss: Tensor, W: Tensor, held: Mapping[Any, Array] | None = None, differences: bool = False) -> Array:
@@ -107,8 +116,8 @@ def slopes(loss: Tensor, W: Tensor, held: Mapping[Any, Array] | None = None, dif
     return gradient.reshape(W.shape)
 
 
-def untied(e: Explanation) -> tuple[Array, Array]:
-    """The terms, and the gradient of each copy of W when every step reads a copy of its own."""
+def untied(e: Explanation) -> dict[Step, Array]:
+    """The gradient of each copy of W when every step reads a copy of its own."""
     copies: dict[Step, Tensor] = {}
     substitutions: dict[Any, Tensor] = {}
     for k, edges in uses(e.loss, e.parameter).items():
@@ -118,23 +127,29 @@ def untied(e: Explanation) -> tuple[Array, Array]:
             substitutions[node, i] = copy if x is e.parameter else replay(x, {e.parameter: copy})
     totals = {replay(e.loss, substitutions): np.ones(())}
     deque(sweep(totals), maxlen=0)
-    return (np.stack([e.terms.get(k, np.zeros(e.parameter.shape)) for k in copies]),
-            np.stack([totals.get(copy, np.zeros(copy.shape)) for copy in copies.values()]))
+    return {k: totals.get(copy, np.zeros(copy.shape)) for k, copy in copies.items()}
 
 
-def untied_slopes(e: Explanation) -> tuple[Array, Array]:
-    """<term k, u>, and the derivative of E as the copy of W that step k reads moves along u; two random u a step."""
+def along(e: Explanation, route: str, shares: str) -> Witness:
+    """<term k, u> against the derivative of E as the copy of W that step k reads moves along u; two random u a step.
+
+    Both are measured by Σ |term k ∘ u|, the size of what is summed.
+    """
     rng = np.random.default_rng(0)
-    W = e.parameter
-    ours, theirs = [], []
-    for k, edges in uses(e.loss, W).items():
+    W, zero = e.parameter, np.zeros(e.parameter.shape)
+    read = uses(e.loss, W)
+    found = []
+    for k in {**e.terms, **read}:
         u = rng.normal(size=(2, *W.shape))
         moved = W.data + 1j * COMPLEX_STEP * u
         copies = {(node, i): moved if node.inputs[i] is W else evaluate(node.inputs[i], {W: moved})
-                  for node, i in edges}
-        theirs.append(evaluate(e.loss, copies).imag / COMPLEX_STEP)
-        ours.append((e.terms.get(k, np.zeros(W.shape)) * u).reshape(2, -1).sum(1))
-    return np.stack(ours), np.stack(theirs)
+                  for node, i in read.get(k, [])}
+        slope = evaluate(e.loss, copies).imag / COMPLEX_STEP if copies else np.zeros(2)
+        parts = (e.terms.get(k, zero) * u).reshape(2, -1)
+        size = np.maximum(np.abs(parts).sum(1), np.abs(slope))
+        with np.errstate(invalid="ignore"):
+            found.append(np.abs(parts.sum(1) - slope) / np.where(size == 0, 1, size))
+    return Witness("terms", route, shares, float(np.max(found)), EXACT)
 
 
 def by_reference(e: Explanation, reference: RNN) -> list[Witness]:
@@ -142,14 +157,12 @@ def by_reference(e: Explanation, reference: RNN) -> list[Witness]:
     name, t = e.parameter.name, e.step
     if name is None or t is None or not np.array_equal(getattr(reference, name, np.nan), e.parameter.data):
         raise ValueError(f"prove: the reference has no parameter {name!r} with the values explained")
-    split, terms = reference.recursion(t, name), reference.closed_form(t, name)
-    value, zero = reference.forward()[2][t - 1], np.zeros(e.total.shape)
-    steps = sorted({*terms, *(k for k in e.terms if k is not None)})
-    ours = np.stack([e.terms.get(k, e.terms.get(None, zero) if name in ("V", "c") else zero) for k in steps])
+    split, closed = reference.recursion(t, name), reference.closed_form(t, name)
+    terms: dict[Step, Array] = {None: np.sum(list(closed.values()), 0)} if None in e.terms else {**closed}
     return [
-        witness(subscript("E", t), "plain NumPy", "nothing", e.loss.data, value),
+        witness(subscript("E", t), "plain NumPy", "nothing", e.loss.data, reference.forward()[2][t - 1]),
         witness("explicit", "recursion (16), run forward", "nothing", e.explicit, split.explicit),
         witness("implicit", "recursion (16), run forward", "nothing", e.implicit, split.implicit),
         witness("total", "recursion (16), run forward", "nothing", e.total, split.total),
-        witness("terms", "closed form (22)", "nothing", ours, np.stack([terms.get(k, zero) for k in steps])),
+        each_term(e, "closed form (22)", "nothing", terms),
     ]

@@ -100,13 +100,15 @@ class RNN:
             return Split(explicit, np.zeros_like(explicit))
         B, H = self.h_0.shape
         theta = getattr(self, name)
-        ds = np.zeros((B, H, *theta.shape)) if name != "h_0" else np.einsum("ab,ij->aibj", np.eye(B), np.eye(H))
+        ds = np.zeros((B, H, *theta.shape))
         for k in range(1, t + 1):
             D, one = self.slope(h[k]), np.eye(H)
             if name in ("U", "W"):  # ∂⁺z_i/∂θ_aj = s_a for j = i, s what θ multiplies
                 direct = np.einsum("ba,ij->biaj", x[k - 1] if name == "U" else h[k - 1], one)
-            else:
-                direct = np.broadcast_to(one, (B, H, H)) if name == "b" else np.zeros_like(ds)
+            elif name == "b":
+                direct = np.broadcast_to(one, (B, H, H))
+            else:  # step 1 alone reads h_0
+                direct = np.einsum("ab,ji->aibj", np.eye(B), self.W) if k == 1 else np.zeros_like(ds)
             explicit = np.einsum("bi,bi...->bi...", D, direct)
             carried = (self.W.T @ ds.reshape(B, H, -1)).reshape(ds.shape)
             implicit = np.einsum("bi,bi...->bi...", D, carried)

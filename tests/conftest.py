@@ -6,6 +6,7 @@ the primitives and the tests of `gradcheck` do not lean on one another.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -129,7 +130,7 @@ def binary() -> Iterator[tuple[ops.Op, Callable[..., Any], Callable[..., Any]]]:
 
 
 PAIRS = [((3, 4), (3, 4)), ((3, 4), (4,)), ((4,), (3, 4)), ((3, 1), (1, 4)), ((2, 3, 4), (3, 1)), ((1, 3), (2, 3)),
-         ((), (3,)), ((2, 3), ()), ((), ())]
+         ((1, 1), (1, 4)), ((), (3,)), ((2, 3), ()), ((), ())]
 MATMULS = [((4,), (4,)), ((3, 4), (4,)), ((4,), (4, 5)), ((3, 4), (4, 5)), ((2, 3, 4), (2, 4, 5)), ((2, 3, 4), (4, 5)),
            ((3, 4), (2, 4, 5)), ((2, 3, 4), (4,)), ((4,), (2, 4, 5)), ((2, 1, 3, 4), (5, 4, 6)), ((1, 3, 4), (5, 4, 2)),
            ((5, 3, 4), (1, 4, 2)), ((1, 4), (4, 1))]
@@ -139,7 +140,8 @@ ids = np.array([0, 2, 2, -1, 2])
 INDICES: dict[str, Any] = {
     "int": 1, "negative int": -1, "numpy int": np.int64(2), "slice": slice(1, 3), "open slice": slice(1, None),
     "step": slice(None, None, 2), "reversed": slice(None, None, -1), "negative step": slice(3, 0, -2),
-    "empty slice": slice(2, 2), "ellipsis": (..., 0), "middle ellipsis": (1, ..., slice(0, 2)), "all": ..., "nothing": (),
+    "empty slice": slice(2, 2), "ellipsis": (..., 0), "middle ellipsis": (1, ..., slice(0, 2)),
+    "all": ..., "nothing": (),
     "new axis": None, "new axes": (slice(None), None, 1, None), "int and slices": (-1, slice(None), slice(2, 0, -1)),
     "repeated rows": ids, "list of rows": [3, 0, 3], "rows in two axes": np.array([[0, 1, 0], [3, -4, -1]]),
     "zero-dimensional array": np.array(2), "rows in a tuple": (ids,), "pairs": (ids, np.array([1, 4, 4, 0, 4])),
@@ -173,7 +175,8 @@ def make_cases() -> Iterator[Case]:
     yield Case("where-wide condition", ops.WHERE, lambda a, b: F.where(wide, a, b),
                lambda a, b: wide * a + (1 - wide) * b, (normal(81, 3, 1), normal(82, 4)))
     for k, (a, b) in enumerate(MATMULS):
-        yield Case(f"matmul-{a}{b}", ops.MATMUL, lambda a, b: a @ b, np_matmul, (normal(100 + k, *a), normal(120 + k, *b)))
+        arrays = normal(100 + k, *a), normal(120 + k, *b)
+        yield Case(f"matmul-{a}{b}", ops.MATMUL, lambda a, b: a @ b, np_matmul, arrays)
     x = normal(140, 2, 3, 4)
     for axis, keepdims in REDUCED:
         s: dict[str, Any] = {"axis": axis, "keepdims": keepdims}
@@ -235,8 +238,8 @@ def np_matmul(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 CASES = list(make_cases())
 EVERY_OP = [op for op in vars(ops).values() if isinstance(op, ops.Op)]
 # One use of every argument of every primitive, with contributions that are not all zero.
-EVERY_ARGUMENT = [(case, position) for op in EVERY_OP for case in [next(c for c in CASES if c.op is op and c.weights().size > 2)]
-                  for position in range(len(case.arrays))]
+TYPICAL = [next(case for case in CASES if case.op is op and case.weights().size > 2) for op in EVERY_OP]
+EVERY_ARGUMENT = [(case, position) for case in TYPICAL for position in range(len(case.arrays))]
 every_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 every_argument = pytest.mark.parametrize(("case", "position"), EVERY_ARGUMENT,
                                          ids=[f"{case.op.name}-argument {i}" for case, i in EVERY_ARGUMENT])
@@ -251,16 +254,15 @@ def scaled(contribution: Any, factor: float) -> Any:
 
 def broken(op: ops.Op, position: int, change: Callable[..., Any]) -> ops.Op:
     """A copy of a primitive whose rule for one argument gives change(g, contribution) instead of the contribution."""
-    forward, rules, joint = op.forward, list(op.rules), op.joint
+    wrong, rules, joint = copy.copy(op), list(op.rules), op.joint
     if joint:
-        def wrong_joint(g: Any, *saved: Any, **settings: Any) -> Any:
-            return [change(g, d) if i == position else d for i, d in enumerate(joint(g, *saved, **settings))]
-        return ops.Op(op.name, op.equation, forward, joint=wrong_joint, elementwise=op.elementwise,
-                      broadcasts=op.broadcasts, saves=op.saves)
+        wrong.joint = lambda g, *saved, **settings: [
+            change(g, d) if i == position else d for i, d in enumerate(joint(g, *saved, **settings))]
+        return wrong
     right = rules[position]
     rules[position] = lambda g, *saved, **settings: change(g, right(g, *saved, **settings))
-    return ops.Op(op.name, op.equation, forward, *rules, elementwise=op.elementwise, broadcasts=op.broadcasts,
-                  saves=op.saves)
+    wrong.rules = tuple(rules)
+    return wrong
 
 
 @pytest.fixture

@@ -73,7 +73,8 @@ def operations(torch: Any) -> dict[str, tuple[Any, list[np.ndarray]]]:
         "softmax": (lambda x: f.softmax(x, 1), [n(2, 3, 2)]),
         "log_softmax": (lambda x: f.log_softmax(x, 0), [n(4, 2)]),
         "cross_entropy none": (lambda q: f.cross_entropy(q.transpose(1, 2), target, reduction="none"), [n(3, 2, 4)]),
-        "cross_entropy sum": (lambda q: f.cross_entropy(q.reshape(6, 4), target.ravel(), reduction="sum"), [n(3, 2, 4)]),
+        "cross_entropy sum": (lambda q: f.cross_entropy(q.reshape(6, 4), target.ravel(), reduction="sum"),
+                              [n(3, 2, 4)]),
         "cross_entropy mean": (lambda q: f.cross_entropy(q.reshape(6, 4), target.ravel()), [n(3, 2, 4)]),
         "cross_entropy rows": (lambda q: f.cross_entropy(q, level / level.sum(1, keepdim=True)), [n(2, 3)]),
         "bce none": (lambda q: f.binary_cross_entropy_with_logits(q, level, reduction="none"), [n(2, 3)]),
@@ -115,7 +116,8 @@ def make_functions(mpmath: Any) -> Arrays:
     answers = {
         "x": exact, "tanh": map(mpmath.tanh, exact), "tanh'": [1 / mpmath.cosh(x) ** 2 for x in exact],
         "sigmoid": sigmoid, "sigmoid'": [y * (1 - y) for y in sigmoid], "exp": map(mpmath.exp, exact),
-        "bce 0": [mpmath.log(1 + mpmath.exp(x)) for x in exact], "bce 1": [mpmath.log(1 + mpmath.exp(-x)) for x in exact],
+        "bce 0": [mpmath.log(1 + mpmath.exp(x)) for x in exact],
+        "bce 1": [mpmath.log(1 + mpmath.exp(-x)) for x in exact],
         "logits": LOGITS, "softmax": softmax, "log_softmax": log_softmax, "loss": loss, "error": error,
     }
     return {name: np.array([[float(v) for v in row] if isinstance(row, list) else float(row) for row in rows])

@@ -100,7 +100,7 @@ def swept(root: Tensor, gradient: np.ndarray) -> dict[Tensor, np.ndarray]:
     return totals
 
 
-# ------------------------------------------------------------------------------------------------------- known answers
+# -------------------------------------------------------------------------------------------------------- known answers
 def test_every_primitive_has_cases_for_all_its_arguments() -> None:
     assert {case.op for case in CASES} == set(EVERY_OP)
     assert all(value_of(case.run, case.arrays).size > 1 for case, _ in EVERY_ARGUMENT)
@@ -172,7 +172,7 @@ def test_the_forward_pass_is_what_numpy_computes_from_the_definition(case: Case)
     assert apart(value_of(case.run, case.arrays), case.truth(*case.arrays)) <= 1e-14
 
 
-# --------------------------------------------------------------------------------------------------------- derivatives
+# ---------------------------------------------------------------------------------------------------------- derivatives
 @every_case
 def test_every_rule_is_the_complex_step_at_every_element(case: Case) -> None:
     weights = case.weights()
@@ -226,7 +226,8 @@ def test_seeds_in_front_give_what_separate_sweeps_give(case: Case) -> None:
 
 
 @every_argument
-def test_a_constant_costs_nothing_and_receives_nothing(monkeypatch: pytest.MonkeyPatch, case: Case, position: int) -> None:
+def test_a_constant_costs_nothing_and_receives_nothing(
+        monkeypatch: pytest.MonkeyPatch, case: Case, position: int) -> None:
     weights = case.weights()
     tensors = [Tensor(a, requires_grad=i == position) for i, a in enumerate(case.arrays)]
     if case.op.rules:
@@ -253,7 +254,7 @@ def test_rules_write_into_nothing_that_they_were_given(case: Case) -> None:
     assert all(np.array_equal(x.data, a) for x, a in zip(leaves, seen))
 
 
-# ------------------------------------------------------------------------------------------------------- kinds of numbers
+# ----------------------------------------------------------------------------------------------------- kinds of numbers
 @every_case
 def test_float32_stays_float32_forward_and_backward(case: Case) -> None:
     tensors = [Tensor(a.astype(np.float32), requires_grad=True) for a in case.arrays]
@@ -277,6 +278,7 @@ def test_complex_numbers_pass_forward(case: Case) -> None:
     assert y.dtype == np.complex128 and np.isfinite(y).all()
     slope = sum((g * a.imag).sum() for a, g in zip(arrays, gradients_of(case.run, case.arrays, case.weights())))
     assert (case.weights() * y.imag).sum() == pytest.approx(slope, rel=1e-3)
+    assert apart(value_of(case.run, [a.real + 1e-20j * a.imag for a in arrays]).real, case.truth(*case.arrays)) <= 1e-14
 
 
 @pytest.mark.parametrize("scalar", [2, 2.0, True, np.float64(2.0)])
@@ -353,6 +355,19 @@ def test_elements_that_tie_for_the_maximum_share_evenly(axis: int | None, expect
     assert x.grad is not None and x.grad.tolist() == expected
 
 
+def test_the_complex_step_shares_ties_as_the_rules_do() -> None:
+    a, b, weights = np.array([3.0, 3.0, -1.0]), np.array([3.0, 2.0, -1.0]), np.array([1.0, 2.0, 4.0])
+    for position, gradient in enumerate(gradients_of(F.maximum, [a, b], weights)):
+        assert apart(complex_step(F.maximum, [a, b], position, weights), gradient) <= 1e-15
+    assert np.array_equal(value_of(F.maximum, [a + 0j, b]).real, [3, 3, -1])
+    x = np.array([[0.0, 2.0, 2.0], [2.0, 2.0, -1.0]])
+    for axis, keepdims in ((None, False), (0, True), (1, False)):
+        run = lambda x, s=(axis, keepdims): x.max(*s)  # noqa: E731
+        weights = normal(1, *value_of(run, [x]).shape)
+        assert apart(complex_step(run, [x], 0, weights), gradients_of(run, [x], weights)[0]) <= 1e-15
+        assert np.array_equal(value_of(run, [x + 0j]), x.max(axis, keepdims=keepdims))
+
+
 def test_the_gradient_of_a_softmax_loss_does_not_change_when_logits_tie_for_the_maximum() -> None:
     q = np.array([[2.0, 2.0, 2.0, 2.0]])
     run = lambda q: F.cross_entropy(q, [1])  # noqa: E731
@@ -382,7 +397,7 @@ def test_a_power_with_a_negative_base_has_its_gradient_for_whole_exponents() -> 
     assert a.grad is not None and np.allclose(a.grad, [12, 0.75], rtol=1e-15)
 
 
-# ----------------------------------------------------------------------------------------------------- places and axes
+# ------------------------------------------------------------------------------------------------------ places and axes
 @pytest.mark.parametrize("dtype", [np.uint8, np.int8, np.uint16, np.int16, np.int32, np.uint64, np.int64])
 def test_rows_are_chosen_by_integers_of_any_width(dtype: Any) -> None:
     x = leaf(normal(1, 300, 2))
@@ -392,6 +407,23 @@ def test_rows_are_chosen_by_integers_of_any_width(dtype: Any) -> None:
     expected = np.zeros((300, 2))
     np.add.at(expected, chosen, g)
     assert apart(x.grad, expected) <= 1e-15
+
+
+@pytest.mark.parametrize("uses", [1, 2, 63, 64, 65, 500])
+@pytest.mark.parametrize("shape", [(9,), (9, 2), (9, 2, 3)])
+def test_few_and_many_uses_of_rows_add_up_also_for_many_seeds(uses: int, shape: tuple[int, ...]) -> None:
+    x, chosen = leaf(normal(1, *shape)), generator(2).integers(-9, 9, size=uses)
+    y = x[chosen]
+    g = normal(3, 4, *y.shape)
+    total = swept(y, g)[x]
+    for s in range(4):
+        expected = np.zeros(shape)
+        np.add.at(expected, chosen, g[s])
+        assert apart(total[s], expected) <= 1e-14
+    square = np.resize(chosen, (uses, 3))
+    total = swept(x[square], np.ones((*square.shape, *shape[1:])))[x]
+    counts = np.bincount(square.ravel() % 9, minlength=9)
+    assert np.array_equal(total.T, np.zeros(shape).T + counts)
 
 
 def test_an_empty_choice_of_rows_gives_no_gradient() -> None:
@@ -448,6 +480,11 @@ def test_un_broadcasting_sums_what_was_stretched_and_nothing_else() -> None:
     assert apart(ops.unbroadcast(g, (), 1), g.sum((1, 2, 3))) <= 1e-14
     assert apart(ops.unbroadcast(g, (1, 1, 4), 1), g.sum((1, 2)).reshape(7, 1, 1, 4)) <= 1e-15
     assert ops.unbroadcast(np.zeros((2, 1, 3)), (1, 3), 1).shape == (2, 1, 3)
+
+
+def test_an_indexed_contribution_can_be_written_out() -> None:
+    d = ops.Indexed(np.array([1.0, 2.0]), np.array([0, 0]), (3,), 0)
+    assert np.asarray(d).tolist() == [3, 0, 0] and np.asarray(d, np.float32).dtype == np.float32
 
 
 def test_errors_of_the_primitives_have_the_right_type() -> None:

@@ -125,17 +125,17 @@ def test_a_recurrent_graph_has_the_gradient_of_the_complex_step_at_every_element
 @settings(derandomize=True, database=None, deadline=None, max_examples=60)
 @given(st.integers(0, 10**6), st.integers(3, 25))
 def test_random_programs_have_the_gradient_of_the_complex_step(seed: int, length: int) -> None:
+    kinds: list[Callable[[Any, Any], Tensor]] = [
+        lambda x, y: x * y, lambda x, y: x + y, lambda x, y: x - y, lambda x, y: x, lambda x, y: F.sigmoid(x) * y,
+        lambda x, y: F.tanh(x).sum(-1, keepdims=True) * y, lambda x, y: F.softmax(x + y),
+        lambda x, y: y / (x * x + 1.0), lambda x, y: F.stack([x + y, y + x])[1]]
+
     def program(a: Tensor, b: Tensor, c: Tensor) -> Tensor:
         rng = generator(seed)
         made = [a, b, c]
         for _ in range(length):
             x, y = (made[i] for i in rng.integers(len(made), size=2))
-            kind = rng.integers(9)
-            made.append([
-                lambda: x * y, lambda: x + y, lambda: x - y, lambda: F.tanh(x), lambda: F.sigmoid(x) * y,
-                lambda: F.tanh(x).sum(-1, keepdims=True) * y, lambda: F.softmax(x + y), lambda: y / (x * x + 1.0),
-                lambda: F.tanh(F.stack([x + y, y + x])[1])][kind % 9]())
-            made[-1] = F.tanh(made[-1])
+            made.append(F.tanh(kinds[rng.integers(len(kinds))](x, y)))
         return F.stack([(x * (k + 1.0)).sum() for k, x in enumerate(made)]).sum()
 
     arrays = [normal(1, 2, 3), normal(2, 3), normal(3, 2, 1)]
@@ -216,7 +216,6 @@ def test_the_gradient_of_a_scalar_leaf_stays_an_array() -> None:
         y.backward()
         assert isinstance(w.grad, np.ndarray) and w.grad.shape == () and w.grad == 4 * n
     w.grad[...] = 0.0
-    optim.clip_grad_norm_([nn.Parameter(1.0)], 1.0)
 
 
 def test_the_users_array_is_copied() -> None:
@@ -248,7 +247,8 @@ def test_data_is_read_only_for_leaves_results_and_constants() -> None:
 
 def test_arrays_changed_after_the_forward_pass_do_not_change_gradients() -> None:
     ids, columns, condition = np.array([0, 2, 2]), np.array([1, 0, 1]), np.array([True, False, True])
-    target, rows, level = np.array([0, 1, 1]), np.array([[0.2, 0.8], [1, 0], [0.5, 0.5]]), np.array([[1.0, 0], [0, 1], [1, 1]])
+    target, rows = np.array([0, 1, 1]), np.array([[0.2, 0.8], [1, 0], [0.5, 0.5]])
+    level = np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
     factor, index = normal(5, 3, 2), [0, 1, 1]
     writable = [ids, columns, condition, target, rows, level, factor]
 
@@ -403,7 +403,7 @@ def test_the_graph_survives_backward() -> None:
     assert [(node, node.inputs, node.op) for node in order([loss])] == before
 
 
-@pytest.mark.parametrize("wrong", [lambda g, y, x: g.sum(), lambda g, y, x: g[:1], lambda g, y, x: np.stack([g, g])])
+@pytest.mark.parametrize("wrong", [lambda g, y, x: g.sum(), lambda g, y, x: g[:1]])
 def test_a_rule_that_gives_a_wrong_shape_is_a_value_error_that_names_it(
         monkeypatch: pytest.MonkeyPatch, wrong: Any) -> None:
     x = leaf([1.0, 2.0, 3.0])
@@ -415,9 +415,25 @@ def test_a_rule_that_gives_a_wrong_shape_is_a_value_error_that_names_it(
     assert x.grad is None
 
 
+def test_a_wrong_shape_is_seen_also_after_other_uses_of_the_same_primitive(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = leaf([1.0, 2.0, 3.0])
+    factor = Tensor([4.0, 5.0, 6.0])
+    y = (factor * x) * factor  # the later product asks the rule for argument 0, the earlier that for argument 1
+    monkeypatch.setattr(ops.MUL, "rules", (ops.mul_da, lambda g, y, a, b: g.sum()))
+    with pytest.raises(ValueError, match=r"mul.*argument 1.*\(3,\)"):
+        y.backward(np.ones(3))
+    assert x.grad is None
+    monkeypatch.setattr(ops.TANH, "rules", (lambda g, y, x: np.array([g.sum()]),))  # right for one element alone
+    y = F.tanh(F.tanh(x).sum(keepdims=True))
+    with pytest.raises(ValueError, match=r"tanh.*argument 0.*\(3,\)"):
+        y.backward([1.0])
+    assert x.grad is None
+
+
 def test_a_wrong_shape_is_seen_in_primitives_that_do_and_do_not_broadcast(monkeypatch: pytest.MonkeyPatch) -> None:
     x = leaf(normal(1, 2, 3))
-    for op, y in ((ops.SUM, x.sum(0)), (ops.RESHAPE, x.reshape(6)), (ops.MATMUL, x @ normal(2, 3, 4)), (ops.MUL, x * 2.0)):
+    for op, y in ((ops.SUM, x.sum(0)), (ops.RESHAPE, x.reshape(6)), (ops.MATMUL, x @ normal(2, 3, 4)),
+                  (ops.MUL, x * 2.0)):
         with monkeypatch.context() as patch:
             patch.setattr(op, "rules", (lambda g, *_, **__: np.zeros((2, 2)), *op.rules[1:]))
             with pytest.raises(ValueError, match=rf"{op.name}: .*argument 0.*\(2, 2\).*\(2, 3\)"):
@@ -496,6 +512,16 @@ def test_backward_keeps_no_list_of_contributions_for_a_weight_of_high_fan_out() 
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 10 * W.data.nbytes  # 200 contributions would be 200
+
+
+@pytest.mark.parametrize("use", [lambda W: F.tanh(W), lambda W: W[1:], lambda W: W[np.array([0, 0, 2])]])
+def test_a_total_is_allocated_once_and_then_written_in_place(use: Callable[[Tensor], Tensor]) -> None:
+    W = leaf(normal(1, 3, 4))
+    root = F.concat([use(W) for _ in range(6)])
+    totals = {root: normal(2, *root.shape)}
+    held = [totals[W] for node, *_ in sweep(totals) if W in totals and node.inputs == (W,)]
+    assert len(held) == 5  # what stood there when the second to the sixth contribution came
+    assert all(total is held[1] for total in held[1:]) and totals[W] is held[1]
 
 
 def test_slices_of_a_long_tensor_are_not_spread_into_full_arrays() -> None:
@@ -639,7 +665,7 @@ def test_a_shared_parameter_stays_shared_in_a_copy() -> None:
 @pytest.mark.parametrize("again", [copy.copy, copy.deepcopy, pickle.dumps])
 def test_results_refuse_to_be_copied(again: Callable[[Any], Any]) -> None:
     y = F.tanh(leaf([1.0]))
-    with pytest.raises(RuntimeError, match="tanh.*detach"):
+    with pytest.raises(RuntimeError, match=r"tanh.*detach"):
         again(y)
     again(y.detach())
 
@@ -690,6 +716,7 @@ def test_small_things_read_well() -> None:
     x = Tensor([[1.0, 2.0, 3.0]], requires_grad=True, name="W")
     assert (x.shape, x.ndim, x.size, len(x), x.T.shape) == ((1, 3), 2, 3, 1, (3, 1))
     assert repr(x) == "Tensor([[1. 2. 3.]], name='W', requires_grad=True)"
+    assert repr(Tensor([1.0])) == "Tensor([1.])"
     with scope(t=3):
         assert repr(F.tanh(x)).endswith("op=tanh, t=3)")
     assert Tensor(2.5).item() == 2.5 and type(Tensor(2.5).item()) is float
@@ -728,7 +755,7 @@ def test_backward_refuses_what_it_cannot_do() -> None:
     x = leaf(normal(1, 2, 3), "x")
     with scope(t=5):
         y = F.tanh(x)
-    with pytest.raises(ValueError, match=r"\(2, 3\).*t=5"):
+    with pytest.raises(ValueError, match=r"no gradient.*\(2, 3\).*t=5"):
         y.backward()
     with pytest.raises(ValueError, match=r"\(3, 2\).*\(2, 3\)"):
         y.backward(np.ones((3, 2)))

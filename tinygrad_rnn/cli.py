@@ -290,7 +290,7 @@ def losses_sum(losses: list[Tensor]) -> Tensor:
     return F.stack(losses).sum().named("E")
 
 
-def drawn(options: argparse.Namespace, name: str, E: Tensor, detail: str = "auto", suffix: str = "svg",
+def drawn(options: argparse.Namespace, name: str, E: Tensor, detail: Any = "auto", suffix: str = "svg",
           term: viz.Term | None = None) -> list[str]:
     """Write a picture of E with its gradients, and its DOT text; the paths."""
     drawing = viz.draw(E, detail=detail, recording=record(E), term=term)
@@ -309,7 +309,8 @@ def curves(options: argparse.Namespace, history: History, scores: dict[str, floa
         return []
     from viz import plots
 
-    figure = plots.training_curves(history.losses, history.gradient_norms, scores)
+    baselines = {name: float(np.log(value)) for name, value in scores.items()}
+    figure = plots.training_curves(history.losses, history.gradient_norms, baselines)
     return [str(plots.save(figure, options.out / "training.svg"))]
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from .nn import Parameter
 from .ops import Array
+from .tensor import Tensor
 
 
 class Optimizer:
@@ -98,27 +99,32 @@ class Adam(Optimizer):
         return self.lr * m / (np.sqrt(v) + self.eps)
 
 
-def clip_grad_norm_(parameters: Iterable[Parameter], max_norm: float) -> float:
+def clip_grad_norm_(parameters: Iterable[Parameter] | Parameter, max_norm: float) -> float:
     """Scale all gradients by min(1, max_norm / (norm + 1e-6)), which keeps their direction; returns the norm before.
 
     norm is that of all gradients as one vector. Raises ValueError, and changes nothing, if it is not finite.
     """
-    having = [(p, p.grad) for p in parameters if p.grad is not None]
-    norm = float(np.sqrt(np.sum([np.vdot(g, g) for _, g in having])))
+    having = with_gradients(parameters)
+    norm = float(np.sqrt(np.sum([np.vdot(g.astype(float), g.astype(float)) for _, g in having])))
     if not np.isfinite(norm):
         raise ValueError(f"clip_grad_norm_: the norm of the gradients is {norm}")
     if not max_norm > 0:
         raise ValueError(f"clip_grad_norm_: max_norm must be positive, got {max_norm}")
     scale = min(1.0, max_norm / (norm + 1e-6))
     for parameter, g in having:
-        parameter.grad = g * scale
+        parameter.grad = np.asarray(g * scale, parameter.dtype)
     return norm
 
 
-def clip_grad_value_(parameters: Iterable[Parameter], clip_value: float) -> None:
+def clip_grad_value_(parameters: Iterable[Parameter] | Parameter, clip_value: float) -> None:
     """Clip every element of every gradient to ±clip_value, which changes the direction."""
     if not clip_value > 0:
         raise ValueError(f"clip_grad_value_: clip_value must be positive, got {clip_value}")
-    for parameter in parameters:
-        if parameter.grad is not None:
-            parameter.grad = np.clip(parameter.grad, -clip_value, clip_value)
+    for parameter, g in with_gradients(parameters):
+        parameter.grad = np.asarray(np.clip(g, -clip_value, clip_value), parameter.dtype)
+
+
+def with_gradients(parameters: Iterable[Parameter] | Parameter) -> list[tuple[Parameter, Array]]:
+    """The parameters, or the one parameter, that have a gradient, with it."""
+    every = [parameters] if isinstance(parameters, Tensor) else list(parameters)
+    return [(parameter, parameter.grad) for parameter in every if parameter.grad is not None]

@@ -7,10 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Container, Hashable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
+import numpy as np
+
 from tinygrad_rnn.recording import Recording
-from tinygrad_rnn.steps import is_recurrence, lane_of, step_of
+from tinygrad_rnn.steps import lane_of, recurrence_edges, step_of
 from tinygrad_rnn.tensor import Tensor, order
 
 from . import notation
@@ -19,7 +22,7 @@ Detail = Literal["ops", "cells", "folded"]
 Edge = tuple[Tensor, int]
 Column = tuple[int, int]  # which sequence, which step
 EDGE_STEPS = 3  # a folded picture shows so many steps at either end
-PARAMETER_READERS = ("matmul", "getitem", "add", "mul")
+TOTAL = ("total", None)  # the key of the running total, where a step of a cell is one box
 
 
 class Arc(NamedTuple):
@@ -41,6 +44,7 @@ class Item:
     column: Column | None
     lane: Hashable
     role: Hashable
+    many_steps: bool = False
     outputs: list[Tensor] = field(default_factory=list)
     inward: list[Arc] = field(default_factory=list)
     outward: list[Arc] = field(default_factory=list)
@@ -56,9 +60,7 @@ class Graph:
     def __init__(self, root: Tensor, recording: Recording | None, cut: Container[Edge]) -> None:
         self.root, self.recording = root, recording
         results = order([root])
-        leaves = {x for node in results for x in node.inputs if x.op is None} or {root}
-        if root.op is None:
-            leaves = {root}
+        leaves = {x for node in results for x in node.inputs if x.op is None} if results else {root}
         self.tensors = sorted((*results, *leaves), key=lambda x: x.index)
         self.number = {x: i for i, x in enumerate(self.tensors)}
         self.cut_by_reader = cut
@@ -67,13 +69,13 @@ class Graph:
         for node in reversed(results):
             for position, x in enumerate(node.inputs):
                 self.readers[x].append((node, position))
-        self.implicit = {(node, i) for node in results for i in range(len(node.inputs)) if is_recurrence(node, i)}
+        self.implicit: set[Edge] = recurrence_edges(results)
         self.column: dict[Tensor, Column | None] = {}
         self.place: dict[Tensor, Literal["bus", "before", "step", "after"]] = {}
         self._find_places()
         layers = {x.scope.get("layer") for x in results} - {None}
         logits = {node.inputs[0] for node in results if node.op.name in notation.LOGIT_READERS}
-        shared = {x: True for x in self.tensors if self.place[x] == "bus"}
+        shared = {x for x in self.tensors if self.place[x] == "bus"}
         self.labels = notation.labels_of(self.tensors, logits, shared, len(layers) > 1)
 
     def is_cut(self, edge: Edge) -> bool:
@@ -81,16 +83,22 @@ class Graph:
         return (edge in self.cut_by_reader or (self.recording is not None and edge in self.recording.cut)
                 or edge[0].inputs[edge[1]] in self.states)
 
+    def edges(self) -> list[Edge]:
+        return [(node, i) for node in self.tensors for i in range(len(node.inputs))]
+
     @property
     def columns(self) -> list[Column]:
         return sorted({c for x, c in self.column.items() if c is not None and self.place[x] == "step"})
 
     def _find_places(self) -> None:
-        sequences: dict[Any, int] = {}
+        self.sequences: dict[Any, int] = {}
         for x in self.tensors:
             t = step_of(x)
-            rank = sequences.setdefault(x.scope.get("sequence"), len(sequences)) if t is not None else 0
-            self.column[x] = (rank, t) if isinstance(t, int) and not isinstance(t, bool) else None
+            if isinstance(t, int | np.integer):
+                rank = self.sequences.setdefault(x.scope.get("sequence"), len(self.sequences))
+                self.column[x] = rank, int(t)
+            else:
+                self.column[x] = None
         later: set[Tensor] = set()  # depends on a step
         sooner: set[Tensor] = set()  # a step depends on it
         for x in self.tensors:
@@ -133,8 +141,8 @@ class Graph:
                     self.column[x] = max(at)
         # a single sum is no running total: it stays after the steps
         running = [x for x in self.tensors if self.place[x] == "after" and self.column[x] is not None]
-        for x in running:
-            self.column[x] = self.column[x] if len(running) > 1 else None
+        if len(running) == 1:
+            self.column[running[0]] = None
 
     def is_accumulator(self, x: Tensor) -> bool:
         return self.place[x] == "after" and self.column[x] is not None
@@ -151,23 +159,27 @@ class Graph:
                 if all(self._starts_a_lane(x, c) for x in by_column[c]):
                     for x in by_column[c]:
                         self.place[x] = "before"
-        starts = {(self._kind(node), i) for node, i in self.implicit}
+        starts = {(self.kind(node), i) for node, i in self.implicit}
         for x in self.tensors:
-            if self.place[x] == "step" and x.op is None and step_of(x) is None and x not in self.states:
-                if all((self._kind(node), i) in starts for node, i in self.readers[x]):
-                    self.place[x] = "before"
+            if self.place[x] == "step" and x.op is None and step_of(x) is None and all(
+                    (self.kind(node), i) in starts for node, i in self.readers[x]):
+                self.place[x] = "before"
         for x in self.tensors:
-            if self.place[x] == "bus" and self.readers[x] and all(self.place[node] == "before"
-                                                                  for node, _ in self.readers[x]):
+            if self.place[x] == "bus" and all(self.place[node] == "before" for node, _ in self.readers[x]):
                 self.place[x] = "before"
 
     def _starts_a_lane(self, x: Tensor, column: Column) -> bool:
-        if any(self.place[y] == "bus" and len(self.readers[y]) > 1 or (x, i) in self.implicit
+        if any((self.place[y] == "bus" and len(self.readers[y]) > 1) or (x, i) in self.implicit
                for i, y in enumerate(x.inputs)):
             return False
         return all((node, i) in self.implicit or self.column[node] == column for node, i in self.readers[x])
 
-    def _kind(self, node: Tensor) -> Hashable:
+    @cached_property
+    def carried(self) -> set[Hashable]:
+        """The kinds of results that are states: what some step reads of another."""
+        return {self.kind(node.inputs[i]) for node, i in self.implicit if node.inputs[i].op is not None}
+
+    def kind(self, node: Tensor) -> Hashable:
         """What the same operation has in common at every step."""
         shared = tuple([y.index if self.place[y] == "bus" else -1 for y in node.inputs])
         return lane_of(node), node.op.name, notation.stem(node.name or ""), shared
@@ -193,21 +205,18 @@ def items_of(graph: Graph, detail: Detail) -> list[Item]:
     for x in graph.tensors:
         if x in graph.states:
             continue
-        column = graph.column[x]
-        if detail == "ops":
-            key: Hashable = None
-        else:
-            column = fold.get(column, column) if column else None
-            key = group_of(graph, x, column)
-        item = grouped.get(key) if key is not None else None
+        own = graph.column[x]
+        column = fold.get(own, own) if own else None
+        key = None if detail == "ops" else group_of(graph, x, column)
+        item = grouped.get(key) if key else None
         if item is None:
-            role = role_of(graph, x, counts) if detail == "ops" else key
-            item = Item([], graph.place[x], column, lane_of(x), role)
+            if key is None:
+                item = Item([], graph.place[x], column, lane_of(x), role_of(graph, x, counts))
+            else:  # (what it is, its lane, …, its column): all but the column is what it has in common at every step
+                item = grouped[key] = Item([], graph.place[x], None if key == TOTAL else column, key[1], key[:-1])
             items.append(item)
-            if key is not None:
-                item.role = key[:-1] if isinstance(key, tuple) else key
-                grouped[key] = item
         item.tensors.append(x)
+        item.many_steps = item.many_steps or (item.place == "step" and graph.column[x] != graph.column[item.first])
         owner[x] = item
     for constant, state in graph.states.items():
         owner[constant] = owner[state]
@@ -216,24 +225,23 @@ def items_of(graph: Graph, detail: Detail) -> list[Item]:
 
 
 def role_of(graph: Graph, x: Tensor, counts: dict[Hashable, int]) -> Hashable:
-    """What a tensor is within its step, the same at every step: kind, name, shared parameters, and which of its like."""
+    """What a tensor is within its step, the same at every step: op, name, parameters, and which of its like."""
     shared = tuple([graph.number[y] if graph.place[y] == "bus" else -1 for y in x.inputs])
     accumulator = graph.is_accumulator(x)
-    name = "" if accumulator else notation.stem(x.name or "")
+    name = "" if accumulator or x is graph.root else notation.stem(x.name or "")
     role = lane_of(x), x.op.name if x.op else "leaf", name, shared, x.scope.get("gate"), accumulator
     counted = (role, graph.column[x])
     counts[counted] = counts.get(counted, -1) + 1
     return *role, counts[counted]
 
 
-def group_of(graph: Graph, x: Tensor, column: Column | None) -> Hashable:
+def group_of(graph: Graph, x: Tensor, column: Column | None) -> tuple[Hashable, ...] | None:
     """The box that a tensor shares with others where a step of a cell is one box; None: a box of its own."""
     place = graph.place[x]
     if graph.is_accumulator(x):
-        return "sum", None
+        return TOTAL
     if place == "bus":
-        readers = graph.readers[x]
-        return "bus", frozenset({lane_of(node) for node, _ in readers}), None
+        return None if x.op else ("bus", frozenset({lane_of(node) for node, _ in graph.readers[x]}), None)
     if place != "step":
         return None
     if x.op is None and x.name and x.ndim > 0:
@@ -252,7 +260,6 @@ def join(graph: Graph, items: list[Item], owner: dict[Tensor, Item]) -> None:
     """Put an arc between two items for what flows from one to the other; at op level, one arc for each edge."""
     merged: dict[tuple[Item, Item, bool, bool], list[Edge]] = {}
     single = all(len(item.tensors) == 1 for item in items)
-    marked = graph.states or graph.recording is not None or graph.cut_by_reader != ()
     for target in items:
         for node in target.tensors:
             for position, x in enumerate(node.inputs):
@@ -260,7 +267,7 @@ def join(graph: Graph, items: list[Item], owner: dict[Tensor, Item]) -> None:
                 source = owner[x]
                 if source is target:
                     continue
-                implicit, cut = edge in graph.implicit, bool(marked) and graph.is_cut(edge)
+                implicit, cut = edge in graph.implicit, graph.is_cut(edge)
                 if single:
                     connect(Arc(source, target, (edge,), implicit, cut))
                 else:
@@ -268,7 +275,7 @@ def join(graph: Graph, items: list[Item], owner: dict[Tensor, Item]) -> None:
     for (source, target, implicit, cut), edges in merged.items():
         connect(Arc(source, target, tuple(edges), implicit, cut))
     for item in items:
-        item.outputs = outputs_of(item)
+        item.outputs = item.tensors if len(item.tensors) == 1 else outputs_of(graph, item)
 
 
 def connect(arc: Arc) -> None:
@@ -276,9 +283,6 @@ def connect(arc: Arc) -> None:
     arc.target.inward.append(arc)
 
 
-def outputs_of(item: Item) -> list[Tensor]:
-    """What a box shows: its states, else its last result."""
-    if len(item.tensors) == 1:
-        return item.tensors
-    read = {node.inputs[i]: None for arc in item.outward if arc.implicit for node, i in arc.edges}
-    return [x for x in item.tensors if x in read] or item.tensors[-1:]
+def outputs_of(graph: Graph, item: Item) -> list[Tensor]:
+    """What a box of several tensors shows: its states, else its last result."""
+    return [x for x in item.tensors if x.op is not None and graph.kind(x) in graph.carried] or item.tensors[-1:]

@@ -35,6 +35,8 @@ def number(x: float) -> str:
     size = abs(x)
     if size == 0 or 0.005 <= size < 100:
         return f"{x:+.2f}"
+    if 100 <= size < 1e5:
+        return f"{x:+.0f}"
     return f"{x:+.0e}" if math.isfinite(x) else f"{x:+}"
 
 
@@ -48,15 +50,14 @@ def brief(array: Array) -> str:
         return f"complex {array.shape}"
     if array.size == 0:
         return f"empty {array.shape}"
-    first = array.ravel()[:3].tolist()
+    first = array.flat[:3].tolist()
     return " ".join([number(x) for x in first]) + (" …" if array.size > 3 else "")
 
 
 def full(array: Array) -> str:
     """All numbers of a small array; of a large one its shape, norm and range."""
     if array.size <= 24:
-        return str(array.tolist() if array.size > 6 else [float(f"{x:.6g}") for x in array.ravel().tolist()]
-                   if array.dtype.kind != "c" else array.tolist())
+        return np.array2string(array, precision=6, separator=", ")
     return f"shape {array.shape}, norm {norm(array):.4g}, from {array.min():.4g} to {array.max():.4g}"
 
 
@@ -91,16 +92,15 @@ def given_name(x: Tensor, layered: bool) -> str:
     return name + subscript(t)
 
 
-def labels_of(tensors: Iterable[Tensor], logits: set[Tensor], is_shared: Mapping[Tensor, Any],
-              layered: bool) -> dict[Tensor, str]:
+def labels_of(tensors: Iterable[Tensor], logits: set[Tensor], shared: set[Tensor], layered: bool) -> dict[Tensor, str]:
     """A label for every tensor, in creation order. Unnamed results are called after what they are made of."""
     labels: dict[Tensor, str] = {}
     for x in tensors:
-        labels[x] = given_name(x, layered) if x.name else unnamed(x, labels, logits, is_shared)
+        labels[x] = given_name(x, layered) if x.name else unnamed(x, labels, logits, shared)
     return labels
 
 
-def unnamed(x: Tensor, labels: Mapping[Tensor, str], logits: set[Tensor], is_shared: Mapping[Tensor, Any]) -> str:
+def unnamed(x: Tensor, labels: Mapping[Tensor, str], logits: set[Tensor], shared: set[Tensor]) -> str:
     if x.op is None:
         return f"{x.item():.4g}" if x.size == 1 and x.dtype.kind == "f" else "constant"
     t = step_of(x)
@@ -111,22 +111,31 @@ def unnamed(x: Tensor, labels: Mapping[Tensor, str], logits: set[Tensor], is_sha
     op = x.op.name
     text = ""
     if op == "matmul":  # the notes multiply columns from the left: h @ W is written Wh
-        text = parts[1] + parts[0] if x.inputs[1] in is_shared else f"{parts[0]}·{parts[1]}"
+        left, right = parts[::-1] if x.inputs[1] in shared else parts
+        text = left + ("" if len(left.rstrip("'′")) == 1 and right != left else "·") + atom(right)
     elif op == "getitem":
         index = (x.settings or {}).get("index")
         text = f"{parts[0]}[{index}]" if isinstance(index, int) else f"{parts[0]}[w{low}]"
     elif op in ("cross_entropy", "binary_cross_entropy"):
         text = ("−ln ŷ" if op == "cross_entropy" else "E") + low
     elif len(parts) == 2 and op in SYMBOLS:
-        text = parts[0] + SYMBOLS[op] + parts[1]
+        a, b = parts if op == "add" else (atom(parts[0]) if op != "sub" else parts[0], atom(parts[1]))
+        text = a + SYMBOLS[op] + b
     elif len(parts) == 1:
         text = f"{SYMBOLS.get(op, op)}({parts[0]})" if op != "neg" else f"−{parts[0]}"
     return text if 0 < len(text) <= LONGEST else SYMBOLS.get(op, op) + low
 
 
-def remark(x: Tensor) -> str:
+def atom(text: str) -> str:
+    """A factor: a sum in brackets."""
+    return f"({text})" if text[-1:] != ")" and any(sign in text for sign in "+−∘/") else text
+
+
+def remark(x: Tensor, label: str) -> str:
     """What is said in grey beside a label: the primitive, or for a leaf its shape."""
     if x.op is None:
-        return str(x.shape) if x.shape else "scalar"
-    name: str = SYMBOLS.get(x.op.name, x.op.name)
-    return {"cross_entropy": "cross-entropy", "binary_cross_entropy": "cross-entropy"}.get(name, name)
+        return str(x.shape).replace(",)", ")") if x.shape else ""
+    name: str = SYMBOLS.get(x.op.name, x.op.name.replace("_", " "))
+    if name == label:  # a label that is no more than the primitive says how many inputs, or the primitive's other name
+        return f"of {len(x.inputs)}" if x.op.joint else str(x.op.name)
+    return name

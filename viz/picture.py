@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Literal, NamedTuple
 
 Kind = Literal["step", "implicit", "explicit", "bus", "collect"]
@@ -17,7 +18,7 @@ BLUE, VERMILLION, SLATE = "#0072b2", "#d55e00", "#5b6b7b"  # Okabe and Ito: told
 COLORS: dict[Kind, str] = {"step": "#444444", "implicit": VERMILLION, "explicit": BLUE, "bus": BLUE, "collect": SLATE}
 FONT = "DejaVu Sans"
 LINE = 14.0  # height of a row of text
-SIZE, SMALL = 10.0, 9.0  # font sizes, in points
+SIZE, SMALL, TINY = 10.0, 9.0, 7.5  # font sizes, in points
 
 
 class Row(NamedTuple):
@@ -70,6 +71,7 @@ class Dot(NamedTuple):
     y: float
     kind: Kind
     dim: bool = False
+    label: str = ""  # beside the dot, to its left
 
 
 class Band(NamedTuple):
@@ -129,7 +131,7 @@ def line_width(kind: Kind, lit: bool) -> float:
 
 def gap(points: tuple[Point, ...]) -> tuple[tuple[Point, ...], tuple[Point, ...]]:
     """A cut wire as two: it stops 5 points before the middle of its longest part and goes on 5 points after it."""
-    lengths = [abs(x1 - x0) + abs(y1 - y0) for (x0, y0), (x1, y1) in zip(points, points[1:])]
+    lengths = [abs(x1 - x0) + abs(y1 - y0) for (x0, y0), (x1, y1) in pairwise(points)]
     i = lengths.index(max(lengths))
     (x0, y0), (x1, y1) = points[i], points[i + 1]
     half = min(5.0, lengths[i] / 3)
@@ -138,7 +140,8 @@ def gap(points: tuple[Point, ...]) -> tuple[tuple[Point, ...], tuple[Point, ...]
     return (*points[: i + 1], (x - dx, y - dy)), ((x + dx, y + dy), *points[i + 1 :])
 
 
-def middle(points: tuple[Point, ...]) -> Point:
-    """The middle of the longest part of a wire."""
-    (x0, y0), (x1, y1) = max(zip(points, points[1:]), key=lambda s: abs(s[1][0] - s[0][0]) + abs(s[1][1] - s[0][1]))
-    return (x0 + x1) / 2, (y0 + y1) / 2
+def label_place(points: tuple[Point, ...]) -> Point:
+    """The middle of a wire's label: above the longest part of the wire, or to the right of it."""
+    (x0, y0), (x1, y1) = max(pairwise(points), key=lambda s: abs(s[1][0] - s[0][0]) + abs(s[1][1] - s[0][1]))
+    flat = abs(x1 - x0) > abs(y1 - y0)
+    return (x0 + x1) / 2 + (0 if flat else 13), (y0 + y1) / 2 - (6 if flat else 0)

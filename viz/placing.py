@@ -23,7 +23,6 @@ class Grid:
     at: dict[Item, tuple[int, int, int]] = field(default_factory=dict)
     bus_rows: dict[Item, int] = field(default_factory=dict)
     collectors: set[Item] = field(default_factory=set)
-    lane_row: int = 0
 
     def row_range(self) -> range:
         rows = [row for _, _, row in self.at.values()] or [0]
@@ -55,12 +54,10 @@ def place(items: list[Item]) -> Grid:
 # ------------------------------------------------------------------------------------------------------- one step
 def template(by_column: dict[Column, list[Item]]) -> dict[Hashable, Cell]:
     """Role → cell. The fullest step, of equals the middle one, decides; other steps add the roles it lacks."""
-    columns = sorted(by_column)
-    half = len(columns) / 2
-    most = sorted(columns, key=lambda c: (-len(by_column[c]), abs(columns.index(c) - half)) if len(columns) < 64
-                  else (-len(by_column[c]), 0.0))
+    half = len(by_column) / 2
+    ranked = sorted(enumerate(sorted(by_column)), key=lambda pair: (-len(by_column[pair[1]]), abs(pair[0] - half)))
     cells: dict[Hashable, Cell] = {}
-    for c in most:
+    for _, c in ranked:
         unknown = [item for item in by_column[c] if item.role not in cells]
         if unknown:
             Step(by_column[c], cells).fill()
@@ -124,13 +121,13 @@ class Step:
 
     def put_feeders(self, item: Item) -> None:
         """What an item is made of, below it."""
-        waiting = [item]
-        for consumer in waiting:
-            slot, row = self.cells[consumer.role]
-            for source in self.sources(consumer):
-                if source.role not in self.cells:
-                    self.put_free(source, (slot, row - 1), up=False)
-                    waiting.append(source)
+        waiting = [(item, source) for source in reversed(self.sources(item))]
+        while waiting:
+            consumer, source = waiting.pop()
+            if source.role not in self.cells:
+                slot, row = self.cells[consumer.role]
+                self.put_free(source, (slot, row - 1), up=False)
+                waiting += [(source, deeper) for deeper in reversed(self.sources(source))]
 
     def put_above(self, item: Item) -> None:
         """A result above what it is made of; its leaves beside it."""
@@ -179,9 +176,12 @@ def place_after(grid: Grid, items: list[Item], number: dict[Column, int]) -> Non
     top = grid.row_range().stop
     taken: set[Cell] = set()
     for item in items:
-        if item.column in number and not item.tensors[0].op is None and is_running(item):
+        if item.column in number and item.first.op is not None:
             stepped = [grid.at[a.source] for a in item.inward if a.source.place == "step" and a.source in grid.at]
-            grid.at[item] = number[item.column], max(stepped)[1] if stepped else 0, top
+            cell = number[item.column], max(stepped)[1] if stepped else 0, top
+            while cell in grid.at.values():
+                cell = cell[0], cell[1], cell[2] + 1
+            grid.at[item] = cell
     for item in items:
         if item in grid.at or item.first.op is None:
             continue
@@ -189,8 +189,9 @@ def place_after(grid: Grid, items: list[Item], number: dict[Column, int]) -> Non
         steps = {grid.at[s][0] for s in sources if s in grid.at and s.place == "step"}
         earlier = [grid.at[s][1] for s in sources if s in grid.at and grid.at[s][0] == last]
         rows = [grid.at[s][2] for s in sources if s in grid.at]
-        row = top if len(steps) > 1 else max(rows, default=top)
-        if len(steps) > 1:
+        row = max(rows, default=top - 1)
+        if len(steps) > 1:  # its line takes a row of its own
+            row = max([r for _, _, r in grid.at.values()]) + 1
             grid.collectors.add(item)
         slot = max(earlier, default=-1) + 1
         while (slot, row) in taken:
@@ -200,16 +201,13 @@ def place_after(grid: Grid, items: list[Item], number: dict[Column, int]) -> Non
     for item in items:  # leaves: below the first thing that reads them
         if item not in grid.at:
             readers = [grid.at[a.target] for a in item.outward if a.target in grid.at]
-            slot, row = (readers[0][1], readers[0][2] - 1) if readers and readers[0][0] == last else (0, top)
-            while (slot, row) in taken:
+            slot, row = (readers[0][1], readers[0][2] - 1) if readers and readers[0][0] == last else (0, top - 1)
+            lines = {grid.at[collector][2] for collector in grid.collectors}
+            while (slot, row) in taken or row in lines:
                 row -= 1
             taken.add((slot, row))
             grid.at[item] = last, slot, row
     grid.slots[last] = max([slot for c, slot, _ in grid.at.values() if c == last], default=0) + 1
-
-
-def is_running(item: Item) -> bool:
-    return isinstance(item.role, tuple) and len(item.tensors) == 1 and item.column is not None
 
 
 def place_before(grid: Grid, items: list[Item]) -> None:
@@ -220,34 +218,40 @@ def place_before(grid: Grid, items: list[Item]) -> None:
     distance = distances(before, buses)
     depth = max(distance.values(), default=0)
     grid.slots[0] = depth + 1
+    taken = {cell: item for item, cell in grid.at.items()}
+    starting = [item for item in before if any(a.target in grid.at for a in item.outward)]
+    for item in starting:
+        put_before(grid, item, depth - distance[item], taken)
+    steps = [row for item, (c, _, row) in grid.at.items() if any(a.implicit for a in item.inward) and 0 < c < last]
     rows = grid.row_range()
-    top, bottom = rows.stop - 1, rows.start
-    grid.lane_row = min((row for item, (_, _, row) in grid.at.items()
-                         if any(a.implicit for a in item.inward)), default=bottom)
-    heads = [row for item, (c, _, row) in grid.at.items() if any(a.implicit for a in item.inward) and 0 < c < last]
-    highest_lane = max(heads, default=top)
-    above, below = [], []
+    highest_lane = max(steps, default=rows.stop)
+    above: list[Item] = []
+    below: list[Item] = []
     for bus in buses:
         used = [grid.at[a.target][2] for a in bus.outward if a.target in grid.at]
         (above if used and min(used) > highest_lane else below).append(bus)
-    taken = {(c, slot, row) for c, slot, row in grid.at.values()}
-    for i, bus in enumerate(below):
-        grid.bus_rows[bus] = bottom - 1 - i
-    for i, bus in enumerate(above):
-        grid.bus_rows[bus] = top + len(above) - i
+    grid.bus_rows.update({bus: rows.start - 1 - i for i, bus in enumerate(below)})
+    grid.bus_rows.update({bus: rows.stop + len(above) - 1 - i for i, bus in enumerate(above)})
     for bus, row in grid.bus_rows.items():
         grid.at[bus] = 0, depth - distance[bus], row
-        taken.add(grid.at[bus])
+        taken[grid.at[bus]] = bus
     for item in reversed(before):
-        readers = [(a.target, grid.at[a.target]) for a in item.outward if a.target in grid.at]
-        column, _, row = max((cell for _, cell in readers), default=(0, 0, rows.start))
-        side, slot = (0, depth - distance[item])
-        if column == last - 1 and column > 1 and distance[item] == 0:
-            side, slot = last, 0
-        while (side, slot, row) in taken:
-            row -= 1
-        taken.add((side, slot, row))
-        grid.at[item] = side, slot, row
+        if item not in grid.at:
+            put_before(grid, item, depth - distance[item], taken)
+
+
+def put_before(grid: Grid, item: Item, slot: int, taken: dict[tuple[int, int, int], Item]) -> None:
+    """In the row of the first thing that reads it; at the right where that is the last step, as for a backward lane."""
+    last = len(grid.slots) - 1
+    readers = [grid.at[a.target] for a in item.outward if a.target in grid.at]
+    column, _, row = readers[0] if readers else (0, 0, 0)
+    cell = (last, 0, row) if column == last - 1 > 1 else (0, slot, row)
+    lines = {row: grid.at[bus][1] for bus, row in grid.bus_rows.items() if bus in grid.at}
+    lines |= {grid.at[collector][2]: -1 for collector in grid.collectors}
+    while cell in taken or (cell[0] == 0 and lines.get(cell[2], slot) < slot):
+        cell = cell[0], cell[1], cell[2] - 1
+    taken[cell] = item
+    grid.at[item] = cell
 
 
 def distances(before: list[Item], buses: Iterable[Item]) -> dict[Item, int]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Literal
 
 from .graph import Arc, Item
@@ -16,9 +17,10 @@ from .placing import Grid
 Side = Literal["left", "right", "top", "bottom"]
 Channel = tuple[int, int]  # column, and the slot to its right
 TRACK = 9.0  # points between two lines side by side
-GUTTER, CHANNEL = 22.0, 26.0  # a gutter and a channel without lines
+GUTTER, CHANNEL = 20.0, 20.0  # a gutter and a channel without lines
 MARGIN = 9.0  # between a band and its first channel
 BETWEEN = 10.0  # between two bands
+ASIDE = 3.0  # points that such a line moves aside for the one that it faces
 PORT = 11.0  # points between two lines at one side of a box
 
 
@@ -33,14 +35,13 @@ class Route:
     gutters: list[int] = field(default_factory=list)
     channel: Channel | None = None
     line: Item | None = None
-    twin: int = 0  # which of several arcs between the same two boxes
 
 
 class Router:
     """Chooses a way for every arc, then counts tracks, then knows where everything is."""
 
-    def __init__(self, grid: Grid, sizes: dict[Item, tuple[float, float]]) -> None:
-        self.grid, self.sizes = grid, sizes
+    def __init__(self, grid: Grid, sizes: dict[Item, tuple[float, float]], wider: float = 0.0) -> None:
+        self.grid, self.sizes, self.channel = grid, sizes, CHANNEL + wider
         self.base = [0]
         for slots in grid.slots:
             self.base.append(self.base[-1] + 2 * slots + 2)
@@ -66,43 +67,44 @@ class Router:
         return lowest, highest
 
     # ---------------------------------------------------------------------------------------------- choosing ways
-    def add(self, arc: Arc, twin: int) -> None:
+    def add(self, arc: Arc) -> None:
         if arc.source in self.grid.bus_rows and self.grid.at[arc.target][0] > 0:
-            route = self._tap(arc, arc.source, arc.target, twin)
+            route = self._tap(arc, arc.source, arc.target)
         elif arc.target in self.grid.collectors and 0 < self.grid.at[arc.source][0] < len(self.grid.slots) - 1:
-            route = self._tap(arc, arc.target, arc.source, twin)
+            route = self._tap(arc, arc.target, arc.source)
+            if not any(way == 0 for way, _ in self.ports[arc.target, "left"]):  # where the line itself ends
+                self.ports[arc.target, "left"].append((0, route))
         else:
-            route = self._edge(arc, twin)
+            route = self._edge(arc)
         self.routes.append(route)
 
-    def _tap(self, arc: Arc, line: Item, box: Item, twin: int) -> Route:
+    def _tap(self, arc: Arc, line: Item, box: Item) -> Route:
         """Between a horizontal line and a box: straight up or down where nothing is in the way, else by a channel."""
         up = self.row[line] > self.row[box]
         free = (self.highest if up else self.lowest)[self.key[box]] is box
         if free:
             side: Side = "top" if up else "bottom"
-            route = Route(arc, side, side, straight=True, line=line, twin=twin)
+            route = Route(arc, side, side, straight=True, line=line)
             self.ports[box, side].append((0, route))
             return route
         c, s, row = self.grid.at[box]
         side = "right" if up else "left"
-        route = Route(arc, side, side, channel=(c, s + up), line=line, twin=twin)
+        route = Route(arc, side, side, channel=(c, s + up), line=line)
         rows = sorted((2 * self.row[line] + 1, 2 * row + 1))
         self.in_channel[c, s + up].append((rows[0], rows[1], route, up))
         self.ports[box, side].append((1 if up else -1, route))
         return route
 
-    def _edge(self, arc: Arc, twin: int) -> Route:
+    def _edge(self, arc: Arc) -> Route:
         a, b = arc.source, arc.target
-        for before, first, second, sides in ((self.right_of, a, b, ("right", "left")), (self.above, a, b, ("top", "bottom")),
-                                             (self.right_of, b, a, ("left", "right")), (self.above, b, a, ("bottom", "top"))):
-            if before.get(first) is second:
-                route = Route(arc, sides[0], sides[1], straight=True, twin=twin)  # type: ignore[arg-type]
-                self.ports[a, route.start].append((0, route))
-                self.ports[b, route.end].append((0, route))
-                return route
+        sides = self._facing(a, b)
+        if sides is not None:
+            route = Route(arc, *sides, straight=True)
+            self.ports[a, route.start].append((0, route))
+            self.ports[b, route.end].append((0, route))
+            return route
         ra, rb, ka, kb = self.row[a], self.row[b], self.key[a], self.key[b]
-        route = Route(arc, "top" if rb >= ra else "bottom", "top" if rb <= ra else "bottom", twin=twin)
+        route = Route(arc, "top" if rb >= ra else "bottom", "top" if rb <= ra else "bottom")
         leave, enter = (ra + 1 if rb >= ra else ra), (rb + 1 if rb <= ra else rb)
         self.ports[a, route.start].append((1 if kb > ka else -1, route))
         self.ports[b, route.end].append((1 if ka > kb else -1, route))
@@ -118,6 +120,16 @@ class Router:
         rows = sorted((2 * leave, 2 * enter))
         self.in_channel[route.channel].append((rows[0], rows[1], route, right))
         return route
+
+    def _facing(self, a: Item, b: Item) -> tuple[Side, Side] | None:
+        """The sides at which two boxes face each other with nothing in between; None if they do not."""
+        if self.right_of.get(a) is b:
+            return "right", "left"
+        if self.right_of.get(b) is a:
+            return "left", "right"
+        if self.above.get(a) is b:
+            return "top", "bottom"
+        return ("bottom", "top") if self.above.get(b) is a else None
 
     def _use_gutter(self, gutter: int, k: int, m: int, route: Route) -> None:
         self.in_gutter[gutter].append((min(k, m), max(k, m), route))
@@ -145,8 +157,10 @@ class Router:
     def _stack(self, channel: Channel, lanes: list[tuple[int, int, Route, bool]], on_right: bool) -> int:
         """Tracks for the lines to the box on one side of a channel, short ones next to it so that they do not cross."""
         stacks: list[list[tuple[int, int]]] = []
-        for low, high, route, _ in sorted([use for use in lanes if use[3] == on_right], key=lambda use: use[1] - use[0]):
-            i = next((i for i, stack in enumerate(stacks) if all(high < lo or hi < low for lo, hi in stack)), len(stacks))
+        here = [use for use in lanes if use[3] == on_right]
+        for low, high, route, _ in sorted(here, key=lambda use: use[1] - use[0]):
+            free = (i for i, stack in enumerate(stacks) if all(high < lo or hi < low for lo, hi in stack))
+            i = next(free, len(stacks))
             if i == len(stacks):
                 stacks.append([])
             stacks[i].append((low, high))
@@ -195,7 +209,7 @@ class Router:
 
     def _channel_width(self, c: int, s: int) -> float:
         outer = (s == 0 and c == 0) or (s == self.grid.slots[c] and c == len(self.grid.slots) - 1)
-        return (0.0 if outer else CHANNEL) + TRACK * sum(self.channel_tracks.get(self._alike((c, s)), (0, 0)))
+        return (0.0 if outer else self.channel) + TRACK * sum(self.channel_tracks.get(self._alike((c, s)), (0, 0)))
 
     def _gutter(self, gutter: int, y: float) -> float:
         self.gutter_y[gutter] = y
@@ -223,8 +237,13 @@ class Router:
                 used[way] += 1
             width, height = self.sizes[item]
             limit = (height if side in ("left", "right") else width) / 2 - 5
+            widest = max([abs(found[route, item]) for _, route in aside], default=0.0)
             for _, route in aside:
-                found[route, item] = max(-limit, min(limit, found[route, item]))
+                found[route, item] *= min(1.0, limit / widest)
+        for item, upper in self.above.items():  # lines that turn between two boxes must not meet
+            if self.row[upper] == self.row[item] + 1:
+                for way, route in self.ports.get((item, "top"), ()):
+                    found[route, item] += ASIDE if way else 0.0
         return found
 
     def track_x(self, route: Route) -> float:
@@ -234,7 +253,7 @@ class Router:
         _, box_slot, _ = self.grid.at[route.arc.target if route.line is not route.arc.target else route.arc.source]
         i = self.track[route, 9]
         place = i if s > box_slot else left + right - 1 - i
-        return self.channel_x[c, s] + CHANNEL / 2 + TRACK * place + (TRACK / 2 if left + right else 0)
+        return self.channel_x[c, s] + self.channel / 2 + TRACK * place + (TRACK / 2 if left + right else 0)
 
     def track_y(self, route: Route, which: int) -> float:
         gutter = route.gutters[which]
@@ -282,10 +301,10 @@ def straightened(start: Point, end: Point, side: Side) -> tuple[Point, ...]:
 def neighbours(along: dict[Item, int], across: dict[Item, int]) -> dict[Item, Item]:
     """Each item's next one in its row (or slot), with nothing between them."""
     lines: dict[int, list[Item]] = defaultdict(list)
-    for item, line in across.items():
-        lines[line].append(item)
+    for item, number in across.items():
+        lines[number].append(item)
     following: dict[Item, Item] = {}
     for line in lines.values():
         line.sort(key=lambda item: along[item])
-        following.update(zip(line, line[1:]))
+        following.update(pairwise(line))
     return following

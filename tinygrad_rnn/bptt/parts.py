@@ -154,7 +154,7 @@ def by_step(seeds: dict[Tensor, Array], parameter: Tensor) -> Iterator[tuple[Ste
             node, position, _, d = edges.send(answer)
         except StopIteration:
             break
-        x, k = node.inputs[position], step_of(node)
+        x, k = node.inputs[position], step_of_use(node, parameter)
         answer = x is parameter or x in before
         if answer:
             received[k][x] = received[k][x] + d if x in received[k] else np.asarray(d)
@@ -171,7 +171,13 @@ def reads(nodes: list[Tensor], parameter: Tensor, before: set[Tensor]) -> Iterat
     for node in reversed(nodes):
         for position, x in enumerate(node.inputs):
             if node not in before and (x is parameter or x in before):
-                yield step_of(node), (node, position)
+                yield step_of_use(node, parameter), (node, position)
+
+
+def step_of_use(node: Tensor, parameter: Tensor) -> Step:
+    """The step that reads W; a state, which a step made, is counted there: h_0 at 0."""
+    made = step_of(parameter)
+    return step_of(node) if made is None else made
 
 
 def uses(loss: Tensor, parameter: Tensor) -> dict[Step, list[Use]]:

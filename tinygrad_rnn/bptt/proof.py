@@ -24,7 +24,7 @@ from .tables import proof_table, subscript
 
 EXACT, DIFFERENCES = 1e-12, 1e-7  # what the routes must agree to, as max |a - b| / max |b|
 COMPLEX_STEP, STEP = 1e-20, 3e-4
-LARGEST = 1 << 21  # numbers in one array of a batched evaluation
+LARGEST = 1 << 19  # numbers in one array of a batched evaluation
 
 
 @dataclass(frozen=True)
@@ -158,7 +158,7 @@ def by_reference(e: Explanation, reference: RNN) -> list[Witness]:
     if name is None or t is None or not np.array_equal(getattr(reference, name, np.nan), e.parameter.data):
         raise ValueError(f"prove: the reference has no parameter {name!r} with the values explained")
     split, closed = reference.recursion(t, name), reference.closed_form(t, name)
-    terms: dict[Step, Array] = {None: np.sum(list(closed.values()), 0)} if None in e.terms else {**closed}
+    terms: dict[Step, Array] = {None: np.sum(list(closed.values()), 0)} if None in e.terms else dict(closed.items())
     return [
         witness(subscript("E", t), "plain NumPy", "nothing", e.loss.data, reference.forward()[2][t - 1]),
         witness("explicit", "recursion (16), run forward", "nothing", e.explicit, split.explicit),

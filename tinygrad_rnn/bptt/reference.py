@@ -72,7 +72,7 @@ class RNN:
         return epsilon
 
     def closed_form(self, t: int, name: str) -> dict[int, Array]:
-        """Equation 22: {k: ∂E_t/∂θ⁽ᵏ⁾} for k = 1 … t, θ one of U, W, b, V, c, h_0 (which step 1 reads).
+        """Equation 22: {k: ∂E_t/∂θ⁽ᵏ⁾} for k = 1 … t, θ one of U, W, b, V, c; for h_0, k = 0.
 
         δ_t→t = D_t Vᵀ ε_t, δ_t→k-1 = D_{k-1} Wᵀ δ_t→k; for W⁽ᵏ⁾ δ_t→k s_{k-1}ᵀ, for U⁽ᵏ⁾ δ_t→k x_kᵀ, for b⁽ᵏ⁾ δ_t→k.
         """
@@ -86,7 +86,7 @@ class RNN:
             terms[k] = {"U": x[k - 1].T @ delta, "W": h[k - 1].T @ delta, "b": delta.sum(0)}.get(name, delta)
             carried = delta @ self.W.T
             delta = self.slope(h[k - 1]) * carried
-        return {1: carried} if name == "h_0" else terms
+        return {0: carried} if name == "h_0" else terms
 
     def recursion(self, t: int, name: str) -> Split:
         """Equation 16, run forward: ds_k/dθ = ∂⁺s_k/∂θ + J_k ds_{k-1}/dθ, then dE_t/dθ through q_t = V s_t + c.
@@ -100,15 +100,13 @@ class RNN:
             return Split(explicit, np.zeros_like(explicit))
         B, H = self.h_0.shape
         theta = getattr(self, name)
-        ds = np.zeros((B, H, *theta.shape))
+        ds = np.zeros((B, H, *theta.shape)) if name != "h_0" else np.einsum("ab,ij->aibj", np.eye(B), np.eye(H))
         for k in range(1, t + 1):
             D, one = self.slope(h[k]), np.eye(H)
             if name in ("U", "W"):  # ∂⁺z_i/∂θ_aj = s_a for j = i, s what θ multiplies
                 direct = np.einsum("ba,ij->biaj", x[k - 1] if name == "U" else h[k - 1], one)
-            elif name == "b":
-                direct = np.broadcast_to(one, (B, H, H))
-            else:  # step 1 alone reads h_0
-                direct = np.einsum("ab,ji->aibj", np.eye(B), self.W) if k == 1 else np.zeros_like(ds)
+            else:
+                direct = np.broadcast_to(one, (B, H, H)) if name == "b" else np.zeros_like(ds)
             explicit = np.einsum("bi,bi...->bi...", D, direct)
             carried = (self.W.T @ ds.reshape(B, H, -1)).reshape(ds.shape)
             implicit = np.einsum("bi,bi...->bi...", D, carried)

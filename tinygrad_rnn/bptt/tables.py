@@ -65,7 +65,8 @@ def explanation_table(e: Explanation) -> str:
 def path(e: Explanation, k: Step | range) -> str:
     """The term of use k as the notes write it (17): ∂E_t/∂h_t · ∂h_t/∂h_k · ∂⁺h_k/∂W."""
     W, E = e.parameter.name or "W", subscript(e.loss.name or "E", e.step)
-    states = {node.inputs[i].name for node, i in recurrence_edges(order([e.loss]))}
+    read = [node.inputs[i] for node, i in recurrence_edges(order([e.loss]))]
+    states = {x.name for x in read if x.op is not None} or {x.name for x in read}
     if not isinstance(k, int) or not e.implicit.any():
         return "" if isinstance(k, range) else f"∂⁺{E}/∂{W}"
     h = states.pop() or "s" if len(states) == 1 else "s"

@@ -37,6 +37,8 @@ class RNNCell(Module):
         sizes(input_size=input_size, hidden_size=hidden_size)
         if nonlinearity not in NONLINEARITIES:
             raise ValueError(f"nonlinearity {nonlinearity!r}: expected one of {', '.join(NONLINEARITIES)}")
+        if initial != "learned" and not isinstance(initial, int | float):
+            raise ValueError(f"initial {initial!r}: expected a number or 'learned'; unroll takes any other state")
         self.input_size, self.hidden_size = input_size, hidden_size
         self.nonlinearity, self.initial = nonlinearity, initial
         bound = hidden_size**-0.5

@@ -1,0 +1,15 @@
+"""Pictures of computation graphs: the unrolled network with its values, gradients and terms, and any other expression.
+
+    from viz import Term, draw
+    draw(E)                                       # shows itself in a notebook, and so does E once viz is imported
+    draw(E, recording=record(E)).render("E.svg")  # with the gradient of every node
+    draw(E, term=Term(E_4, W, k=2))               # one term of W's gradient
+"""
+
+from .drawing import Drawing, draw, install
+from .render import NoRendererError
+from .shown import Term
+
+install()
+
+__all__ = ["Drawing", "NoRendererError", "Term", "draw"]

@@ -1,0 +1,205 @@
+"""What boxes, lines and tooltips say: values, gradients and equations as rows of text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+
+from tinygrad_rnn.ops import Array
+from tinygrad_rnn.tensor import Tensor
+
+from . import notation
+from .graph import Arc, Edge, Graph, Item
+from .heat import Ramp
+from .picture import BLUE, GREY, LINE, SIZE, SMALL, Row
+from .shown import Shown, total
+
+PAD = 7.0  # points between the text and the border of a box
+MANY = 3000  # with more boxes than this, tooltips leave the numbers out
+BINS = 48  # cells of the strip that stands for the steps between
+LONGEST = 30  # characters of a cell's equation
+CELL = 4.0  # points: the width of a cell of a strip
+
+
+class Content:
+    """The rows and tooltips of one picture. `boxes`: for each box the tensors whose gradients it shows."""
+
+    def __init__(self, graph: Graph, shown: Shown, boxes: Sequence[Sequence[Tensor]], values: bool,
+                 labels: bool) -> None:
+        self.graph, self.shown, self.values, self.labels = graph, shown, values, labels
+        self.lean = len(boxes) > MANY
+        known = ((x, g) for box in boxes for x in box if (g := shown.gradient(x)) is not None)
+        self.norms = {x: notation.norm(g) for x, g in known} if values else {}
+        self.ramp = Ramp(self.norms.values())
+        self.recurrent = recurrent_parameters(graph)
+        root = shown.recording.root if shown.recording is not None else graph.root
+        self.root = graph.labels.get(root, root.name or "root")  # whose gradient it is
+
+    # -------------------------------------------------------------------------------------------------- one tensor
+    def tensor_rows(self, x: Tensor) -> tuple[Row, ...]:
+        title = Row(self.graph.labels[x], notation.remark(x, self.graph.labels[x]), bold=True)
+        return (title, Row(notation.brief(x.data)), self.gradient_row(x)) if self.values else (title,)
+
+    def gradient_row(self, x: Tensor) -> Row:
+        g = self.shown.gradient(x)
+        if g is None:
+            return Row("∇ –", color=GREY)
+        sign = "∇" if self.shown.term is None else "δ"
+        return Row(f"{sign} {notation.brief(g)}", fill=self.ramp.color(self.norms[x]))
+
+    def norm_row(self, text: str, x: Tensor) -> Row:
+        if x not in self.norms:
+            return Row(f"‖{text}‖ –", color=GREY)
+        return Row(f"‖{text}‖ {notation.magnitude(self.norms[x])}", fill=self.ramp.color(self.norms[x]))
+
+    def with_respect_to(self, x: Tensor | None) -> str:
+        """∂E/∂h₃, by the name of the loss whose gradient is shown."""
+        return f"∂{self.root}/∂{'' if x is None else self.graph.labels[x]}"
+
+    # ------------------------------------------------------------------------------------------------ other boxes
+    def rows_of(self, item: Item) -> tuple[Row, ...]:
+        if item.place == "bus":
+            return self.bus_rows(item)
+        if len(item.tensors) == 1:
+            return self.tensor_rows(item.first)
+        return self.strip_rows(item) if item.many_steps else self.cell_rows(item)
+
+    def bus_rows(self, item: Item) -> tuple[Row, ...]:
+        """A parameter, or all the parameters of a cell, and how many uses its gradient is the sum of."""
+        labels, term = self.graph.labels, self.shown.term
+        names = [labels[x] for x in item.tensors]
+        uses = max([len(self.graph.readers[x]) for x in item.tensors])
+        one = len(names) == 1
+        title = Row(", ".join(names), notation.remark(item.first, names[0]) if one else "", bold=True, color=BLUE)
+        owner = names[0] if one else "each "
+        total = Row(f"{owner}.grad = Σ {uses} use{'s' * (uses > 1)}", color=BLUE)
+        if term is not None:
+            total = Row(f"δ: its use at step {term.k}" if term.parameter in item.tensors else "", color=BLUE)
+        if not self.values:
+            return title, total
+        if one:
+            return title, Row(notation.brief(item.first.data)), self.gradient_row(item.first), total
+        return title, *[self.norm_row(self.with_respect_to(x), x) for x in item.tensors], total
+
+    def cell_rows(self, item: Item) -> tuple[Row, ...]:
+        """A step of a cell: its state, the gradient there, and what this step adds to the recurrent weights."""
+        labels, states = self.graph.labels, item.outputs
+        equation = "= " + self.equation(item, states[0]) if len(states) == 1 and item.place == "step" else ""
+        if item.place != "step":
+            equation = f"sum of {len(item.inward)}"
+        title = Row(", ".join([labels[x] for x in states]), equation, bold=True)
+        if not self.values:
+            return (title,)
+        rows = [title, *[Row(notation.brief(x.data)) for x in states],
+                *[self.norm_row(self.with_respect_to(x), x) for x in gradients_shown(item)]]
+        inside = set(item.tensors)
+        for parameter in self.recurrent:
+            uses = [edge for edge in self.graph.readers[parameter] if edge[0] in inside]
+            added = total([d for edge in uses if (d := self.shown.contribution(edge)) is not None])
+            if uses:
+                size = "–" if added is None else notation.magnitude(notation.norm(added))
+                rows.append(Row(f"‖∂⁺{labels[parameter]}‖ {size}", color=BLUE))
+        return tuple(rows)
+
+    def equation(self, item: Item, x: Tensor) -> str:
+        """What a cell computes of its inputs, such as tanh(Ux₃ + Wh₂ + b); if that is long, its last operation."""
+        text = self.expression(x, set(item.tensors), 6)
+        return text if len(text) <= LONGEST else notation.remark(x, "")
+
+    def expression(self, x: Tensor, inside: set[Tensor], depth: int) -> str:
+        if x.op is None or x not in inside or depth == 0 or x.op.name in ("matmul", "getitem"):
+            return self.graph.labels[x]
+        parts = [self.expression(y, inside, depth - 1) for y in x.inputs]
+        if x.op.name in ("sum", "mean") and x.inputs[0].size == 1:
+            return parts[0]
+        symbol = notation.SYMBOLS.get(x.op.name, x.op.name.replace("_", " "))
+        return f"{parts[0]} {symbol} {parts[1]}" if len(parts) == 2 and x.op.name in notation.SYMBOLS else \
+            f"{symbol}({', '.join(parts)})"
+
+    def strip_rows(self, item: Item) -> tuple[Row, ...]:
+        """All the steps between in one box: a cell of colour for the gradient at each, or at the largest of several."""
+        labels, states = self.graph.labels, alike_in(item, shown_of(item)[-1])
+        outputs = alike_in(item, item.outputs[-1])
+        title = Row(f"{labels[outputs[0]]} … {labels[outputs[-1]]}", f"{len(outputs)} steps", bold=True)
+        if not self.values or (item.first.op is None and len(item.outputs) == len(item.tensors)):
+            return title, Row(f"each {states[0].shape}", color=GREY)
+        sizes = [self.norms[x] for x in states if x in self.norms]
+        what = self.with_respect_to(None) + notation.stem(labels[states[0]].rstrip("₀₁₂₃₄₅₆₇₈₉"))
+        if not sizes:
+            return title, Row(f"each {states[0].shape}", color=GREY), Row(f"‖{what}‖ –", color=GREY)
+        bins = min(BINS, len(sizes))
+        ends = [i * len(sizes) // bins for i in range(bins + 1)]
+        cells = [self.ramp.color(max(sizes[start:end])) for start, end in pairwise(ends)]
+        grain = "of each step" if bins == len(sizes) else f"{len(sizes) / bins:.0f} steps to a cell"
+        return title, Row("", cells=tuple(cells)), Row(f"‖{what}‖, {grain}", color=GREY)
+
+    # --------------------------------------------------------------------------------------------------- tooltips
+    def box_tooltip(self, item: Item) -> str:
+        if len(item.tensors) > 1:
+            return ", ".join([self.graph.labels[x] for x in item.outputs[:6]]) + f": {len(item.tensors)} tensors"
+        return self.tooltip(item.first)
+
+    def tooltip(self, x: Tensor) -> str:
+        where = "".join([f", {key}={value}" for key, value in x.scope.items()])
+        text = f"{self.graph.labels[x]}: {x.op.equation if x.op else 'leaf'}\nshape {x.shape}{where}"
+        if self.lean:
+            return text
+        g = self.shown.gradient(x)
+        return f"{text}\nvalue {notation.full(x.data)}" + ("" if g is None else f"\ngradient {notation.full(g)}")
+
+    def edge_tooltip(self, source: Tensor, target: Tensor, edges: Sequence[Edge], cut: bool) -> str:
+        text = f"{self.graph.labels[source]} → {self.graph.labels[target]}"
+        if cut:
+            return text + ": cut, no gradient flows back here"
+        for edge in () if self.lean else edges[:3]:
+            d = self.shown.contribution(edge)
+            if d is not None:
+                text += f"\ncontribution of norm {notation.norm(d):.4g}: {notation.full(d)}"
+        return text
+
+    def arc_tooltip(self, arc: Arc) -> str:
+        return self.edge_tooltip(arc.source.outputs[-1], arc.target.outputs[-1], arc.edges, arc.cut)
+
+    def edge_label(self, edge: Edge) -> str:
+        d: Array | None = self.shown.contribution(edge) if self.labels else None
+        return "" if d is None else notation.magnitude(notation.norm(d))
+
+
+def shown_of(item: Item) -> list[Tensor]:
+    """The tensors of a box whose gradients it shows: its states, or for a loss its logits, where the errors start."""
+    inside = set(item.tensors)
+    readers = [x for x in item.tensors if x.op and x.op.name in notation.LOGIT_READERS]
+    logits = [x.inputs[0] for x in readers if x.inputs[0] in inside]
+    return logits[:1] if logits and item.outputs[0].shape == () else item.outputs
+
+
+def alike_in(item: Item, last: Tensor) -> list[Tensor]:
+    """What `last` is at its step, of every step that a box stands for, in the order of the steps."""
+    name = notation.stem(last.name or "")
+    found = [x for x in item.tensors if notation.stem(x.name or "") == name
+             and (x.op is None) == (last.op is None) and (x.op is None or x.op is last.op) and x.shape == last.shape]
+    return sorted(found, key=lambda x: (x.scope.get("t", 0), x.index))
+
+
+def gradients_shown(item: Item) -> list[Tensor]:
+    if item.place == "bus" or len(item.tensors) == 1:
+        return item.tensors
+    return alike_in(item, shown_of(item)[-1]) if item.many_steps else shown_of(item)
+
+
+def recurrent_parameters(graph: Graph) -> list[Tensor]:
+    """The parameters that multiply a state: those read beside an implicit edge."""
+    beside = {x for node, _ in graph.implicit for x in node.inputs if graph.place[x] == "bus"}
+    return sorted(beside, key=lambda x: x.index)
+
+
+def size_of(rows: Iterable[Row]) -> tuple[float, float]:
+    """Width and height, in points, of a box with these rows."""
+    width, count = 24.0, 0
+    for row in rows:
+        count += 1
+        line = notation.text_width(row.text, SIZE if row.bold else SMALL, row.bold) + len(row.cells) * CELL
+        if row.remark:
+            line += 4 + notation.text_width(row.remark, SMALL)
+        width = max(width, line)
+    return float(round(width + 2 * PAD)), count * LINE + 4

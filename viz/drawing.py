@@ -1,0 +1,119 @@
+"""A drawing of a graph, and how tensors show themselves in a notebook."""
+
+from __future__ import annotations
+
+from collections.abc import Container
+from functools import cached_property
+from html import escape
+from pathlib import Path
+from typing import Literal
+
+from tinygrad_rnn.recording import Recording
+from tinygrad_rnn.tensor import Tensor, order
+
+from . import dot, render, svg
+from .graph import Edge, Graph
+from .layout import choose_detail, lay_out
+from .picture import Picture
+from .shown import Shown, Term
+
+MOST = 30_000  # results in a graph that a notebook still draws by itself; without steps, a hundredth of it
+
+
+class Drawing:
+    """A picture of the graph behind one tensor. It shows itself in a notebook."""
+
+    def __init__(self, graph: Graph, shown: Shown, picture: Picture | None, values: bool, labels: bool) -> None:
+        self.graph, self.shown, self.picture, self.values, self.labels = graph, shown, picture, values, labels
+        self.rendered_by = ""  # 'neato', 'dot', 'pygraphviz', 'built-in' or 'text', after `render`
+
+    @cached_property
+    def dot(self) -> str:
+        """DOT text, the same bytes for the same program: with positions for `neato -n2`, or for `dot` without steps."""
+        if self.picture is None:
+            return dot.write_plain(self.graph, self.shown, self.values, self.labels)
+        return dot.write(self.picture)
+
+    @cached_property
+    def svg(self) -> str:
+        """SVG text: by the built-in writer, or without steps by Graphviz; then RuntimeError where that is missing."""
+        if self.picture is not None:
+            return svg.write(self.picture)
+        text = render.graphviz(self.dot, "dot", "svg")[0].decode()
+        return text[text.index("<svg"):]
+
+    def render(self, path: str | Path) -> Path:
+        """Write .svg, .png, .pdf or .dot, by its suffix; returns the path, and `rendered_by` says what wrote it.
+
+        Graphviz draws if it is there; else .svg of a graph with steps is drawn all the same. RuntimeError otherwise.
+        """
+        plain = self.picture is None
+        self.rendered_by = render.write(path, self.dot, "dot" if plain else "neato", None if plain else self.svg)
+        return Path(path)
+
+    def _repr_svg_(self) -> str | None:
+        try:
+            return self.svg
+        except Exception:
+            return None  # then the notebook takes the HTML
+
+    def _repr_html_(self) -> str:
+        try:
+            return self.svg
+        except Exception as error:
+            return self._as_text(error)
+
+    def _as_text(self, error: Exception) -> str:
+        try:
+            return f"<p>{escape(str(error))}</p><pre>{escape(self.dot)}</pre>"
+        except Exception:
+            return f"<pre>{escape(object.__repr__(self))}</pre>"
+
+
+def draw(root: Tensor, *, values: bool = True, detail: Literal["auto", "ops", "cells", "folded"] = "auto",
+         recording: Recording | None = None, term: Term | None = None, cut: Container[Edge] = (),
+         label_edges: bool = False) -> Drawing:
+    """Draw the graph behind `root`: steps as columns if its scopes have a `t`, else as `dot` lays it out.
+
+    values       show numbers, and gradients where they are known: before backward their rows say –.
+    detail       every op, one box per cell, or the first and last three steps; 'auto' goes by the number of steps.
+    recording    `record(root)`: the gradients of inner nodes and of every edge.
+    term         one term of a gradient highlighted, with the gradients of its loss alone; all else is dimmed.
+    cut          edges (node, input position) drawn with a gap; those cut in the recording are, too.
+    label_edges  print on every edge the norm of what flowed back through it.
+    Raises TypeError for what is no Tensor, ValueError for another detail or a term without a path.
+    """
+    if not isinstance(root, Tensor):
+        raise TypeError(f"draw: expected a Tensor, got {type(root).__name__}")
+    if detail not in ("auto", "ops", "cells", "folded"):
+        raise ValueError(f"detail {detail!r}: expected 'auto', 'ops', 'cells' or 'folded'")
+    graph = Graph(root, recording, cut)
+    shown = Shown(graph, term)
+    steps = len(graph.columns)
+    picture = lay_out(graph, shown, choose_detail(steps) if detail == "auto" else detail, values, label_edges) \
+        if steps else None
+    return Drawing(graph, shown, picture, values, label_edges)
+
+
+def in_notebook(x: Tensor) -> str:
+    """How a Tensor shows itself in a notebook: a result as its graph, a leaf or a huge graph as text. Never raises."""
+    try:
+        results = order([x])
+        stepped = any("t" in node.scope for node in results)
+        if not results or len(results) > (MOST if stepped else MOST // 100):
+            return f"<pre>{escape(repr(x))}</pre>"
+        return draw(x)._repr_html_()
+    except Exception:
+        return text_of(x)
+
+
+def text_of(x: object) -> str:
+    try:
+        return f"<pre>{escape(repr(x))}</pre>"
+    except Exception:
+        return f"<pre>{escape(object.__repr__(x))}</pre>"
+
+
+def install() -> None:
+    """Make this the way in which tensors show themselves in a notebook."""
+    Tensor._repr_html_ = in_notebook  # type: ignore[attr-defined]

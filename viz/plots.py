@@ -1,0 +1,106 @@
+"""Plots of training and of terms, with matplotlib (the extra `plots`); no window, and the same bytes each time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+LOSS, GRADIENT, BASELINE = "#0072b2", "#d55e00", "#444444"
+STYLES = ("--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))
+PRINTED = 12  # up to so many steps, a map prints its numbers
+STAMPS: dict[str, dict[str, Any]] = {"png": {"Software": None}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure, in inches, drawn without a window. Raises ImportError where matplotlib is missing."""
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ImportError(f"viz.plots needs matplotlib ({error}): pip install 'tinygrad-rnn[plots]'") from error
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def training_curves(losses: Sequence[float], gradient_norms: Sequence[float],
+                    baselines: Mapping[str, float] | None = None) -> Figure:
+    """Loss and gradient norm against the step, counted from 1; baselines as labelled horizontal lines.
+
+    losses and baselines in nats per symbol, with their perplexity on the right; gradient norms before clipping, on a
+    log axis, where those that are 0 or not finite leave a gap. Raises ValueError for no losses at all.
+    """
+    if len(losses) == 0:
+        raise ValueError("training_curves: expected at least one loss, got none")
+    figure = new_figure(8, 6)
+    above, below = figure.subplots(2, 1, sharex=True, height_ratios=[3, 2])
+    steps = np.arange(1, len(losses) + 1)
+    above.plot(steps, losses, color=LOSS, linewidth=1.2, label="loss")
+    for i, (name, value) in enumerate((baselines or {}).items()):
+        above.axhline(value, color=BASELINE, linewidth=1, linestyle=STYLES[i % len(STYLES)])
+        above.annotate(f"{name}: {value:.3f} (perplexity {np.exp(value):.3g})", (1, value),
+                       xycoords=("axes fraction", "data"), xytext=(-4, 2), textcoords="offset points",
+                       ha="right", va="bottom", fontsize=8, color=BASELINE)
+    above.set_ylabel("loss in nats")
+    above.margins(y=0.1)
+    above.secondary_yaxis("right", functions=(np.exp, nats)).set_ylabel("perplexity")
+    norms = np.asarray(gradient_norms, float)
+    shown = np.where(np.isfinite(norms) & (norms > 0), norms, np.nan)
+    below.plot(np.arange(1, len(norms) + 1), shown, color=GRADIENT, linewidth=1)
+    if np.isfinite(shown).any():
+        below.set_yscale("log")
+    below.set_ylabel("gradient norm")
+    below.set_xlabel("step")
+    for axes in (above, below):
+        axes.grid(alpha=0.25)
+    return figure
+
+
+def nats(perplexity: Any) -> Any:
+    """ln of a perplexity; matplotlib also asks for 0, which gets a very low one."""
+    return np.log(np.maximum(perplexity, 1e-300))
+
+
+def term_map(norms: Any, title: str = "") -> Figure:
+    """‖A[t, k]‖, what the loss at step t says about the use at step k (19), as a map on a log scale.
+
+    norms (T, T), rows t and columns k, both counted from 1; exact zeros stay white. The numbers are printed up to 12
+    steps. Raises ValueError for anything but a square matrix of numbers that are not negative.
+    """
+    A = np.asarray(norms, float)
+    if A.ndim != 2 or A.shape[0] != A.shape[1] or A.size == 0 or not (A >= 0).all():
+        raise ValueError(f"term_map: expected norms of shape (T, T), none negative, got shape {A.shape}")
+    figure = new_figure(6.4, 5.4)
+    from matplotlib.colors import LogNorm
+    T, axes = len(A), figure.subplots()
+    positive = A[(A > 0) & np.isfinite(A)]
+    low, high = (positive.min(), positive.max()) if positive.size else (0.1, 1.0)
+    scale = LogNorm(low if low < high else high / 10, high)
+    image = axes.imshow(np.ma.masked_where(A == 0, A), cmap="cividis", norm=scale, extent=(0.5, T + 0.5, T + 0.5, 0.5))
+    figure.colorbar(image, ax=axes, label="‖A[t, k]‖, log scale")
+    axes.set_xlabel("k, the step that uses the parameter")
+    axes.set_ylabel("t, the step of the loss")
+    axes.set_title(title)
+    if T <= PRINTED:
+        axes.set_xticks(range(1, T + 1))
+        axes.set_yticks(range(1, T + 1))
+        for (i, k), value in np.ndenumerate(A):
+            dark = value > 0 and scale(value) < 0.5
+            axes.text(k + 1, i + 1, f"{value:.2g}", ha="center", va="center", fontsize=8 if T <= 8 else 6,
+                      color="white" if dark else "black")
+    return figure
+
+
+def save(figure: Figure, path: str | Path) -> Path:
+    """Write a figure as its suffix says, .png, .svg or .pdf; the same figure gives the same bytes."""
+    import matplotlib
+    path = Path(path)
+    with matplotlib.rc_context({"svg.hashsalt": "tinygrad_rnn", "svg.fonttype": "none"}):
+        figure.savefig(path, dpi=120, metadata=STAMPS.get(path.suffix[1:].lower()))
+    return path

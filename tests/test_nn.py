@@ -233,7 +233,7 @@ def test_one_step_is_a_sequence_and_inputs_are_named_x_unless_they_have_a_name()
     named = Tensor(x, name="word")
     for form, name in (([x], "x"), ([named], "word"), (Tensor(x[None]), "x")):
         _, h = nn.unroll(cell, form)
-        product = next(node for node in order([h]) if node.inputs[1] is cell.U)
+        product = next(node for node in order([h]) if node.inputs[-1] is cell.U)
         assert product.inputs[0].name == name
 
 

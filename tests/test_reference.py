@@ -49,7 +49,7 @@ def test_one_step_of_one_unit_worked_out_by_hand() -> None:
     delta = h_1 * (1 - h_1) * dE_dh
     expected = {"U": 1.5 * delta, "W": 0.8 * delta, "b": delta, "h_0": -0.25 * delta}
     for name, d in expected.items():
-        assert one.closed_form(1, name)[1].item() == pytest.approx(d, rel=1e-14)
+        assert one.closed_form(1, name)[0 if name == "h_0" else 1].item() == pytest.approx(d, rel=1e-14)
         assert one.recursion(1, name).total.item() == pytest.approx(d, rel=1e-14)
     assert one.closed_form(1, "V")[1][0].tolist() == pytest.approx([h_1 * (1 - p), h_1 * (p - 1)], rel=1e-14)
     assert one.closed_form(1, "c")[1].tolist() == pytest.approx([1 - p, p - 1], rel=1e-14)
@@ -90,18 +90,18 @@ def test_the_recursion_and_the_closed_form_are_the_row_of_the_definition(label: 
     A, ref = m.A(name), m.reference()
     for t in range(1, m.T + 1):
         row, closed, split = A[t - 1], ref.closed_form(t, name), ref.recursion(t, name)
-        used = [t] if name in ("V", "c") else [1] if name == "h_0" else list(range(1, t + 1))
+        used = [t] if name in ("V", "c") else [0] if name == "h_0" else list(range(1, t + 1))
         assert sorted(closed) == used
         for k in used:
-            assert apart(closed[k], row[k - 1]) < EXACT
+            assert apart(closed[k], row[max(k, 1) - 1]) < EXACT
         assert apart(split.total, row.sum(0)) < EXACT
         assert apart(split.explicit + split.implicit, sum(closed.values())) < EXACT
         size = np.abs(row).max()
         if name != "h_0":
             assert np.abs(split.explicit - row[t - 1]).max() <= EXACT * size
             assert np.abs(split.implicit - (row.sum(0) - row[t - 1])).max() <= EXACT * size
-        elif t > 1:
-            assert (split.explicit == 0).all()
+        else:
+            assert (split.explicit == 0).all(), "h_0 is an earlier state of every step"
 
 
 @each_case

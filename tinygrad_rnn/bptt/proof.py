@@ -23,6 +23,7 @@ from .reference import RNN
 from .tables import proof_table, subscript
 
 EXACT, DIFFERENCES = 1e-12, 1e-7  # what the routes must agree to, as max |a - b| / max |b|
+WORTHLESS = 1e-3  # differences that allow more are left out: the gradient is too small to be told from rounding
 COMPLEX_STEP, STEP = 1e-20, 3e-4
 LARGEST = 1 << 19  # numbers in one array of a batched evaluation
 
@@ -74,14 +75,18 @@ def prove(explanation: Explanation, reference: RNN | None = None) -> Proof:
         witness("total", "differences, every element", "forward pass", e.total, slopes(loss, W, differences=True),
                 DIFFERENCES, noise=4e-16 * abs(float(loss.data)) / STEP),
     ]
+    found = [w for w in found if w.tolerance < WORTHLESS]
     return Proof(e, (*found, *(by_reference(e, reference) if reference else ())))
 
 
 def witness(part: str, route: str, shares: str, ours: Any, theirs: Any, tolerance: float = EXACT,
             noise: float = 0.0) -> Witness:
-    """Compare; `noise` is the rounding of the route itself, and raises what is allowed where gradients are tiny."""
+    """Compare; `noise` is the rounding of the route itself, and raises what is allowed where gradients are small."""
     ours, theirs = np.asarray(ours), np.asarray(theirs)
-    difference, size = np.abs(ours - theirs).max(initial=0.0), np.abs(theirs).max(initial=0.0) or 1.0
+    if not (np.isfinite(ours).all() and np.isfinite(theirs).all()):
+        return Witness(part, route, shares, float("nan"), tolerance)
+    difference = np.abs(ours - theirs).max(initial=0.0)
+    size = max(np.abs(theirs).max(initial=0.0), np.abs(ours).max(initial=0.0)) or 1.0  # 0 agrees with 0 alone
     return Witness(part, route, shares, float(difference / size), float(tolerance + noise / size))
 
 
@@ -155,7 +160,8 @@ def along(e: Explanation, route: str, shares: str) -> Witness:
 def by_reference(e: Explanation, reference: RNN) -> list[Witness]:
     """What plain NumPy says: E_t itself, the parts by the recursion (16), the terms by the closed form (22)."""
     name, t = e.parameter.name, e.step
-    if name is None or t is None or not np.array_equal(getattr(reference, name, np.nan), e.parameter.data):
+    known = name in ("U", "W", "b", "V", "c", "h_0")
+    if name is None or t is None or not known or not np.array_equal(getattr(reference, name), e.parameter.data):
         raise ValueError(f"prove: the reference has no parameter {name!r} with the values explained")
     split, closed = reference.recursion(t, name), reference.closed_form(t, name)
     terms: dict[Step, Array] = {None: np.sum(list(closed.values()), 0)} if None in e.terms else dict(closed.items())

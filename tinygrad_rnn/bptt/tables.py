@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from textwrap import fill
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..ops import Array
-from ..steps import recurrence_edges
+from ..steps import recurrence_edges, step_of
 from ..tensor import order
 
 if TYPE_CHECKING:
@@ -31,12 +32,21 @@ def table(head: list[str], rows: list[list[str]], *, left: tuple[int, ...] = (0,
     widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
     lines = [[cell.ljust(w) if i in left else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths))]
              for row in [head, ["─" * w for w in widths], *rows]]
-    return "\n".join("  " + "  ".join(line).rstrip() for line in lines)
+    return "\n".join(("  " + "  ".join(line)).rstrip() for line in lines)
+
+
+def paragraph(text: str) -> str:
+    return fill(text, 110, initial_indent="  ", subsequent_indent="  ")
+
+
+def symbols(e: Explanation) -> tuple[str, str]:
+    """W and E_t as the table calls them; a loss made outside the steps has no t."""
+    return e.parameter.name or "W", subscript(e.loss.name or "E", step_of(e.loss))
 
 
 def explanation_table(e: Explanation) -> str:
     """Each use of W, what it contributes, and the explicit and implicit parts they add up to."""
-    W, E = e.parameter.name or "W", subscript(e.loss.name or "E", e.step)
+    W, E = symbols(e)
     entry = np.unravel_index(int(np.abs(e.total).argmax()), e.total.shape)
     element = f"{W}[{', '.join(str(int(i)) for i in entry)}]" if entry else W
     square = float((e.total * e.total).sum())
@@ -45,32 +55,49 @@ def explanation_table(e: Explanation) -> str:
         share = f"{100 * float((part * e.total).sum()) / square:.1f} %" if square else "–"
         return [label, kind, formula, f"{norm(part):.4g}", f"{part[entry]:+.6g}", share]
 
-    rows = [row(use_label(k), kind_of(k, e.step), path(e, k), part) for k, part in shown(e)]
+    rows = [row(use_label(k), kind_of(e, k), path(e, k), part) for k, part in shown(e)]
     rows += [[""] * 6, row("all", "explicit ∂⁺", f"∂⁺{E}/∂{W}", e.explicit), row("", "implicit", "", e.implicit),
              row("", "total", f"d{E}/d{W}", e.total)]
     shape = " × ".join(map(str, e.total.shape)) or "one number"
-    lines = [
+    used = f"{W} as step {e.step} uses it" if not mixed(e) else f"{W} as each step uses it for its own loss"
+    notes = [f"explicit: {used}, the earlier states held fixed.  implicit: all earlier uses, which reach {E} through "
+             f"the states.  {element} is the largest entry; entries and shares (a part's projection on d{E}/d{W}) add "
+             "up, norms do not."]
+    if zeros := [use_label(k) for k, part in e.terms.items() if not part.any()]:
+        named = ", ".join(zeros) if len(zeros) <= 3 else f"{zeros[0]}, {zeros[1]} and {len(zeros) - 2} more"
+        notes.append(f"What is used at {named} contributes exactly 0: what {W} multiplies there is zero (h₀ = 0?), or "
+                     "nothing leads on to the loss.")
+    return "\n".join([
         f"d{E}/d{W} = Σ_k ∂{E}/∂{W}⁽ᵏ⁾, the sum over the uses k of {W} ({shape});  {E} = {float(e.loss.data):.6g}", "",
-        table(["use", "kind", "term", "‖·‖", element, "share"], rows, left=(0, 1, 2)), "",
-        f"  explicit: {W} as step {e.step} uses it, the earlier states held fixed.  implicit: all earlier uses, which",
-        f"  reach {E} through the states.  {element} is the largest entry; entries and shares (a part's projection on",
-        f"  d{E}/d{W}) add up, norms do not.",
-    ]
-    if zeros := [k for k, part in e.terms.items() if not part.any()]:
-        lines.append(f"  The use at {', '.join(map(use_label, zeros[:3]))} contributes exactly 0: what {W} multiplies "
-                     "there is zero (h₀ = 0?), or nothing leads on to the loss.")
-    return "\n".join(lines)
+        table(["use", "kind", "term", "‖·‖", element, "share"], rows, left=(0, 1, 2)), "", *map(paragraph, notes)])
+
+
+def mixed(e: Explanation) -> bool:
+    """Is E a sum of losses of several steps, so that one use is explicit for one and implicit for others?"""
+    return step_of(e.loss) is None and not np.allclose(e.explicit, e.terms.get(e.step, 0.0), rtol=1e-9, atol=0)
+
+
+def kind_of(e: Explanation, k: Step | range) -> str:
+    if k is None:
+        return "explicit ∂⁺"
+    if mixed(e):
+        return "both"
+    return "explicit ∂⁺" if k == e.step else "implicit"
 
 
 def path(e: Explanation, k: Step | range) -> str:
     """The term of use k as the notes write it (17): ∂E_t/∂h_t · ∂h_t/∂h_k · ∂⁺h_k/∂W."""
-    W, E = e.parameter.name or "W", subscript(e.loss.name or "E", e.step)
+    W, E = symbols(e)
+    if isinstance(k, range):
+        return ""
+    if k is None or not e.implicit.any():
+        return f"∂⁺{E}/∂{W}"
     read = [node.inputs[i] for node, i in recurrence_edges(order([e.loss]))]
     states = {x.name for x in read if x.op is not None} or {x.name for x in read}
-    if not isinstance(k, int) or not e.implicit.any():
-        return "" if isinstance(k, range) else f"∂⁺{E}/∂{W}"
     h = states.pop() or "s" if len(states) == 1 else "s"
     now, then = subscript(h, e.step), subscript(h, k)
+    if mixed(e):
+        return f"d{E}/d{then} · ∂⁺{then}/∂{W}"
     between = f"∂{now}/∂{then} · " if k != e.step else ""
     first = f"∂{E}/∂{now} · " if now != E else ""
     return f"{first}{between}∂⁺{then}/∂{W}"
@@ -93,38 +120,39 @@ def use_label(k: Step | range) -> str:
     return "outside the steps" if k is None else f"k = {k}"
 
 
-def kind_of(k: Step | range, t: Step) -> str:
-    return "explicit ∂⁺" if k == t or k is None else "implicit"
-
-
 def terms_table(a: Terms) -> str:
+    """The norms of A[t,k], whole where they are few and fit on a line."""
     W = a.parameter.name or "W"
-    few, columns = ends(len(a.losses)), ends(len(a.steps))
-    rows = []
-    for i in few:
-        t = a.losses[i].scope.get("t", i + 1)
-        rows.append([subscript(a.losses[i].name or "E", t), *(f"{a.norms[i, j]:.3g}" for j in columns),
-                     f"{norm(a.rows[i]):.3g}"])
-    rows.append(["all losses", *(f"{norm(a.columns[j]):.3g}" for j in columns), f"{norm(a.total):.3g}"])
-    head = ["", *(use_label(a.steps[j]) for j in columns), "their sum"]
-    elided = "" if len(a.losses) <= SHOWN and len(a.steps) <= SHOWN else "; the middle is left out"
+    most = SHOWN if len(norms_table(a, SHOWN).splitlines()[0]) <= 120 else 8
+    elided = "; the middle is left out" if max(len(a.losses), len(a.steps)) > most else ""
     return (f"‖A[t,k]‖ = ‖∂E_t/∂{W}⁽ᵏ⁾‖: what the use of {W} at step k contributes to the gradient of E_t{elided}\n\n"
-            f"{table(head, rows)}\n\n"
+            f"{norms_table(a, most)}\n\n"
             "  A row sums to dE_t/dW, a column to all that one use contributes; diagonal: explicit, below: implicit.\n"
             "  The norm of a sum, in the last column and row, is not the sum of the norms.")
 
 
-def ends(n: int) -> list[int]:
-    """All of n places where they are few, else the first and the last four."""
-    return list(range(n)) if n <= SHOWN else [*range(4), *range(n - 4, n)]
+def norms_table(a: Terms, most: int) -> str:
+    rows_shown, columns = ends(len(a.losses), most), ends(len(a.steps), most)
+    rows = []
+    for i in rows_shown:
+        t = a.losses[i].scope.get("t", i + 1)
+        rows.append([subscript(a.losses[i].name or "E", t), *(f"{a.norms[i, j]:.3g}" for j in columns),
+                     f"{norm(a.rows[i]):.3g}"])
+    rows.append(["all losses", *(f"{norm(a.columns[j]):.3g}" for j in columns), f"{norm(a.total):.3g}"])
+    return table(["", *(use_label(a.steps[j]) for j in columns), "their sum"], rows)
+
+
+def ends(n: int, most: int) -> list[int]:
+    """All of n places where they are at most so many, else the first and the last four."""
+    return list(range(n)) if n <= most else [*range(4), *range(n - 4, n)]
 
 
 def proof_table(p: Proof) -> str:
-    e = p.explanation
+    W, E = symbols(p.explanation)
     rows = [[w.part, w.route, w.shares, f"{w.error:.1e}", f"{w.tolerance:.0e}", "agrees" if w else "DISAGREES"]
             for w in p.witnesses]
     verdict = "proved" if p else "NOT PROVED"
     return "\n".join([
-        f"d{subscript(e.loss.name or 'E', e.step)}/d{e.parameter.name or 'W'}: {verdict} by {len(rows)} witnesses", "",
+        f"d{E}/d{W}: {verdict} by {len(rows)} witnesses", "",
         table(["part", "route", "shares with the engine", "error", "allowed", ""], rows, left=(0, 1, 2, 5)), "",
         "error: max |a - b| / max |b| over all elements.  A witness cannot see a mistake in what it shares."])

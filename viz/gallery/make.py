@@ -1,4 +1,4 @@
-"""The committed pictures, with the numbers of one small model: `python viz/gallery/make.py` writes the same bytes again.
+"""The committed pictures, with the numbers of a small model: `python viz/gallery/make.py` writes the same bytes again.
 
 They come from the built-in writer, so that they do not depend on the version of Graphviz.
 """

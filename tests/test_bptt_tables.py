@@ -145,7 +145,7 @@ def test_for_a_sum_of_losses_no_row_claims_more_than_it_is() -> None:
     rows = rows_of(e)
     assert [rows[f"k = {k}"][0] for k in range(1, 5)] == ["both"] * 4
     assert abs(sum(row[2] for row in uses_of(rows).values()) - rows["all: total"][2]) <= 1e-4
-    assert "∂h₁ · ∂⁺h₁/∂W" in str(e)
+    assert "dE/dh₁ · ∂⁺h₁/∂W" in str(e)
 
 
 @pytest.mark.xfail(strict=True, reason="the kind is guessed for the table as a whole, not known for each use")

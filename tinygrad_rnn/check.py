@@ -147,7 +147,7 @@ def gradcheck(fn: Callable[..., Tensor], inputs: Tensor | Sequence[Tensor], eps:
     return Report(method, atol, rtol, len(error), int(wrong.sum()), int(by_atol.sum()), worst, deterministic,
                   float(ratio.mean()) if same else None,
                   [n for n, x in zip(names, leaves, strict=True) if x.dtype == np.float32],
-                  culprits(root, weights) if wrong.any() else [])
+                  culprits(root) if wrong.any() else [])
 
 
 def numeric_gradient(fn: Callable[..., Tensor], inputs: Sequence[Tensor], leaf: Tensor, weights: Any, eps: float = 1e-6,
@@ -179,7 +179,7 @@ def numeric_gradient(fn: Callable[..., Tensor], inputs: Sequence[Tensor], leaf: 
     return gradient
 
 
-def culprits(root: Tensor, weights: Any = 1.0, tolerance: float = 1e-9) -> list[Culprit]:
+def culprits(root: Tensor, tolerance: float = 1e-9) -> list[Culprit]:
     """The nodes under `root` whose own rule is wrong on the inputs they had, in the order the program made them.
 
     Each rule is asked for a random incoming gradient and compared along random directions with the complex step of the

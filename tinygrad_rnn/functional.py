@@ -133,7 +133,7 @@ def cross_entropy(logits: Any, target: Any, reduction: Reduction = "mean") -> Te
     if y.dtype.kind not in "iu":
         if y.shape != logits.shape:
             raise ValueError(f"cross_entropy: rows of probabilities {y.shape} for logits {logits.shape}{place}")
-        return reduced(-(log_softmax(logits) * y).sum(-1), reduction)
+        return reduced(-(log_softmax(logits) * y.astype(logits.dtype)).sum(-1), reduction)
     if logits.ndim == 0 or y.shape != logits.shape[:-1]:
         raise ValueError(f"cross_entropy: ids of shape {y.shape} for logits {logits.shape}{place}; "
                          f"expected {logits.shape[:-1]}")
@@ -157,10 +157,12 @@ def binary_cross_entropy_with_logits(logits: Any, target: Any, reduction: Reduct
 
 def mse_loss(prediction: Any, target: Any, reduction: Reduction = "mean") -> Tensor:
     """(ŷ - y)², element by element, of one shape. Raises ValueError where they do not fit: nothing is broadcast."""
-    difference = as_tensor(prediction) - target
-    if np.shape(prediction) != np.shape(target):
-        raise ValueError(f"mse_loss: prediction {np.shape(prediction)}, target {np.shape(target)}"
+    prediction = as_tensor(prediction)
+    target = target if isinstance(target, Tensor) else Tensor(target, dtype=prediction.dtype)
+    if prediction.shape != target.shape:
+        raise ValueError(f"mse_loss: prediction {prediction.shape}, target {target.shape}"
                          f"{told(current().scope)}; expected one shape")
+    difference = prediction - target
     return reduced(difference * difference, reduction)
 
 

@@ -8,6 +8,7 @@ the setting `axis`, therefore count axes from the end: g is (..., *y.shape), the
 """
 
 from collections.abc import Callable
+from inspect import signature
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,6 @@ from numpy.typing import NDArray
 Array = NDArray[Any]
 Axis = int | tuple[int, ...] | None  # as a caller may give it
 Axes = tuple[int, ...]  # as primitives get it: negative
-Shape = tuple[int, ...]
 
 
 class Op:
@@ -35,10 +35,10 @@ class Op:
                  joint: Callable[..., Any] | None = None, elementwise: bool = False, broadcasts: bool = False,
                  saves: bool = False) -> None:
         self.name, self.equation, self.forward = name, equation, forward
-        self.rules, self.joint, self.saves = rules, joint, saves
+        self.rules, self.joint, self.saves, self.trusted = rules, joint, saves, rules[:0]  # trusted: their shapes were right
         self.elementwise, self.broadcasts = elementwise, broadcasts or elementwise
-        self.trusted: tuple[Any, ...] | None = None  # the rules whose shapes the sweep has seen
-        self.arity = 0 if joint or saves or any(rule.__code__.co_kwonlyargcount for rule in rules) else len(rules)
+        kinds = {p.kind.name for rule in rules for p in signature(rule).parameters.values()}
+        self.arity = 0 if joint or saves or kinds & {"KEYWORD_ONLY", "VAR_KEYWORD"} else len(rules)
 
     def __repr__(self) -> str: return f"<op {self.name}: {self.equation}>"
 
@@ -46,7 +46,7 @@ class Op:
 class Indexed:
     """The contribution of `y = x[index]`: `g` at `index`, zero elsewhere, never spread into an array of x's shape."""
     __slots__ = ("g", "index", "shape", "lead")
-    def __init__(self, g: Array, index: Any, shape: Shape, lead: int) -> None:
+    def __init__(self, g: Array, index: Any, shape: tuple[int, ...], lead: int) -> None:
         self.g, self.index, self.shape, self.lead = g, index, shape, lead
 
     def add_to(self, total: Array) -> None:
@@ -80,7 +80,7 @@ def as_tuple(index: Any) -> tuple[Any, ...]:
     return index if isinstance(index, tuple) else (index,)
 
 
-def unbroadcast(g: Array, shape: Shape, lead: int) -> Any:
+def unbroadcast(g: Array, shape: tuple[int, ...], lead: int) -> Any:
     """Sum g, (seeds..., *stretched), over the axes along which NumPy stretched an argument of `shape`."""
     extra = g.ndim - lead - len(shape)
     stretched = [i for i, n in enumerate(shape) if n == 1 and g.shape[lead + extra + i] != 1]
@@ -180,8 +180,7 @@ def maximum_forward(a: Array, b: Array) -> Array:
         return np.maximum(a, b)
     share = maximum_share(a, b)
     return np.where(share == 1, a, np.where(share == 0, b, (a + b) / 2))
-def maximum_share(a: Array, b: Array) -> Any:
-    """1 where a is larger, 0 where b is, 1/2 on a tie."""
+def maximum_share(a: Array, b: Array) -> Any:  # 1 where a is larger, 0 where b is, 1/2 on a tie
     a, b = by_real(a), by_real(b)
     return ((a > b).astype(np.result_type(a, b)) + (a >= b)) / 2
 def maximum_da(g: Array, y: Array, a: Array, b: Array) -> Any: return g * maximum_share(a, b)
@@ -213,8 +212,8 @@ def where_db(g: Array, y: Array, a: Array, b: Array, *, condition: Array) -> Arr
 WHERE = Op("where", "y = a where the condition holds, else b", where_forward, where_da, where_db, elementwise=True)
 
 # ------------------------------------------------------------------------------------------------------ shape and place
-def reshape_forward(x: Array, *, shape: Shape) -> Array: return x.reshape(shape)
-def reshape_dx(g: Array, y: Array, x: Array, *, shape: Shape) -> Array:
+def reshape_forward(x: Array, *, shape: tuple[int, ...]) -> Array: return x.reshape(shape)
+def reshape_dx(g: Array, y: Array, x: Array, *, shape: tuple[int, ...]) -> Array:
     return g.reshape(g.shape[: g.ndim - y.ndim] + x.shape)
 RESHAPE = Op("reshape", "y = x in another shape", reshape_forward, reshape_dx)
 
@@ -225,8 +224,8 @@ def transpose_dx(g: Array, y: Array, x: Array, *, axes: tuple[int, ...] | None) 
     return g.transpose(*range(lead), *(lead + int(a) for a in back))
 TRANSPOSE = Op("transpose", "y = x with its axes permuted", transpose_forward, transpose_dx)
 
-def broadcast_to_forward(x: Array, *, shape: Shape) -> Array: return np.broadcast_to(x, shape)
-def broadcast_to_dx(g: Array, y: Array, x: Array, *, shape: Shape) -> Array: return g
+def broadcast_to_forward(x: Array, *, shape: tuple[int, ...]) -> Array: return np.broadcast_to(x, shape)
+def broadcast_to_dx(g: Array, y: Array, x: Array, *, shape: tuple[int, ...]) -> Array: return g
 BROADCAST_TO = Op("broadcast_to", "y = x repeated", broadcast_to_forward, broadcast_to_dx, broadcasts=True)
 
 def getitem_forward(x: Array, *, index: Any) -> Any: return x[index]

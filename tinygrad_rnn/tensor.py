@@ -7,7 +7,7 @@ first, and leaves it as it was; it is freed, without the cycle collector, when i
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from itertools import count
 from operator import attrgetter
 from typing import Any, NoReturn, Self
@@ -94,6 +94,7 @@ class Tensor:
     @property
     def T(self) -> Tensor: return self.transpose()
     def __len__(self) -> int: return len(self._data)
+    def __iter__(self) -> Iterator[Tensor]: return (self[i] for i in range(len(self)))
     def item(self) -> Any: return self._data.item()
     def numpy(self) -> Array: return self.data
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
@@ -150,6 +151,8 @@ class Tensor:
             raise ValueError(f"backward: {got} for a tensor of shape {self.shape}{told(self.scope)}")
         totals = {self: g}
         deque(sweep(totals), maxlen=0)
+        if wrong := [f"{d.shape} for {x!r}" for x, d in totals.items() if x.shape != d.shape]:
+            raise ValueError(f"backward: a rule gave a gradient of the wrong shape: {'; '.join(wrong)}")
         for leaf, total in totals.items():
             if leaf.requires_grad:
                 leaf.grad = np.array(total if leaf.grad is None else leaf.grad + total, leaf.dtype)
@@ -220,8 +223,7 @@ def as_tensors(op: Op, inputs: tuple[Any, ...]) -> tuple[Tensor, ...]:
         return tuple(x if isinstance(x, Tensor) else Tensor(x, dtype=dtype if isinstance(x, int | float) else None)
                      for x in inputs)
     except (TypeError, ValueError) as error:
-        given = [type(x).__name__ for x in inputs]
-        raise TypeError(f"{op.name}: expected tensors or numbers, got {given}{told(current().scope)}") from error
+        raise TypeError(f"{op.name} of {[type(x).__name__ for x in inputs]}{told(current().scope)}: {error}") from error
 
 
 def refuse(op: Op, inputs: tuple[Tensor, ...], settings: dict[str, Any] | None, error: Exception) -> NoReturn:
@@ -314,10 +316,9 @@ def partials(node: Tensor, g: Array) -> Sequence[Any]:
 
 def fitted(d: Array, node: Tensor, position: int, seeds: tuple[int, ...]) -> Any:
     """A contribution summed over broadcast axes; ValueError if its shape is wrong for any other reason."""
-    shape, lead = node.inputs[position].shape, len(seeds)
+    shape, lead, op = node.inputs[position].shape, len(seeds), node.op
     inner = d.shape[lead:]
     stretched = len(inner) >= len(shape) and all(n in (1, m) for n, m in zip(shape[::-1], inner[::-1]))
-    if node.op.broadcasts and stretched and d.shape[:lead] == seeds:
+    if op.broadcasts and stretched and d.shape[:lead] == seeds and (inner == node.shape or not op.elementwise):
         return unbroadcast(d, shape, lead)
-    raise ValueError(f"{node.op.name}: its rule for argument {position} gave shape {d.shape} where {seeds + shape} was "
-                     f"expected{told(node.scope)}")
+    raise ValueError(f"{op.name}: the rule of argument {position} gave {d.shape}, not {seeds + shape}{told(node.scope)}")

@@ -31,17 +31,23 @@ class Module:
     def forward(self, *args: Any, **settings: Any) -> Any:
         raise TypeError(f"{type(self).__name__} defines no forward")
 
-    def children(self) -> Iterator[tuple[str, Module]]:
+    def held(self) -> Iterator[tuple[str, Any]]:
+        """The attributes with their names; lists, tuples and dicts one level deep: 'layers.0'."""
         for name, value in vars(self).items():
-            if isinstance(value, Module):
-                yield name, value
+            if isinstance(value, dict):
+                yield from ((f"{name}.{key}", item) for key, item in value.items())
             elif isinstance(value, list | tuple):
-                yield from ((f"{name}.{i}", item) for i, item in enumerate(value) if isinstance(item, Module))
+                yield from ((f"{name}.{i}", item) for i, item in enumerate(value))
+            else:
+                yield name, value
+
+    def children(self) -> Iterator[tuple[str, Module]]:
+        return ((name, value) for name, value in self.held() if isinstance(value, Module))
 
     def named_parameters(self, prefix: str = "") -> Iterator[tuple[str, Parameter]]:
         """('cell.W', parameter), …; one that is held twice comes once, under its first name."""
         seen: set[Parameter] = set()
-        own = ((prefix + name, value) for name, value in vars(self).items() if isinstance(value, Parameter))
+        own = ((prefix + name, value) for name, value in self.held() if isinstance(value, Parameter))
         below = (pair for name, child in self.children() for pair in child.named_parameters(f"{prefix}{name}."))
         for name, parameter in (*own, *below):
             if parameter not in seen:

@@ -454,3 +454,16 @@ def test_a_parameter_asks_for_a_gradient_also_inside_no_grad() -> None:
 def test_a_module_without_forward_says_so() -> None:
     with pytest.raises(TypeError, match="Model defines no forward"):
         Model()(1)
+
+
+def test_a_sequence_in_two_calls_is_the_sequence_in_one_when_the_second_says_where_it_starts() -> None:
+    cell, x = nn.RNNCell(2, 3, rng=np.random.default_rng(1)), np.random.default_rng(2).normal(size=(5, 2, 2))
+    whole, _ = nn.unroll(cell, x)
+    first, h = nn.unroll(cell, x[:2])
+    second, _ = nn.unroll(cell, x[2:], h, start=3)
+    assert all(np.array_equal(a.data, b.data) for a, b in zip([*first, *second], whole))
+    assert [h.scope["t"] for h in (*first, *second)] == [1, 2, 3, 4, 5]
+    with pytest.raises(ValueError, match=r"step 2 .*start=3.*detach"):
+        nn.unroll(cell, x[2:], h)
+    again, _ = nn.unroll(cell, x[2:], h.detach())
+    assert np.array_equal(again[-1].data, whole[-1].data)

@@ -35,7 +35,7 @@ class Op:
                  joint: Callable[..., Any] | None = None, elementwise: bool = False, broadcasts: bool = False,
                  saves: bool = False) -> None:
         self.name, self.equation, self.forward = name, equation, forward
-        self.rules, self.joint, self.saves, self.trusted = rules, joint, saves, rules[:0]  # trusted: their shapes were right
+        self.rules, self.joint, self.saves, self.trusted = rules, joint, saves, rules[:0]  # trusted: seen to fit
         self.elementwise, self.broadcasts = elementwise, broadcasts or elementwise
         kinds = {p.kind.name for rule in rules for p in signature(rule).parameters.values()}
         self.arity = 0 if joint or saves or kinds & {"KEYWORD_ONLY", "VAR_KEYWORD"} else len(rules)

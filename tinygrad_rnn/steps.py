@@ -1,7 +1,8 @@
 """Floor 2: time, read from the scopes that the unrolling, or a hand-written loop, has set. Never from the kind of cell.
 
-A step is the `t` of a scope. A lane is all else that says which recurrence a tensor belongs to: its sequence, layer and
-direction. An edge is a recurrence edge where a node reads, from its own lane, what another step made.
+A step is the `t` of a scope. A lane is all else that says which recurrence a tensor belongs to: its sequence, layer
+and direction. An edge is a recurrence edge where a node reads, from its own lane, a state that another step made; what
+comes from another lane is input. A weight that happens to be made inside a step is no state.
 """
 
 from __future__ import annotations
@@ -18,11 +19,15 @@ def lane_of(x: Tensor) -> tuple[object, object, object]:
     return x.scope.get("sequence"), x.scope.get("layer"), x.scope.get("direction")
 
 
+def is_state(x: Tensor) -> bool:
+    """Was x computed in a step, or is it a state from before the first?"""
+    return step_of(x) is not None and (x.op is not None or not x.requires_grad or step_of(x) == 0)
+
+
 def is_recurrence(node: Tensor, position: int) -> bool:
     """Does this edge carry a state from one step to another?"""
-    x = node.inputs[position]
-    t, s = step_of(node), step_of(x)
-    return t is not None and s is not None and t != s and lane_of(node) == lane_of(x)
+    x, t = node.inputs[position], step_of(node)
+    return t is not None and is_state(x) and t != step_of(x) and lane_of(node) == lane_of(x)
 
 
 def recurrence_edges(nodes: list[Tensor]) -> set[tuple[Tensor, int]]:

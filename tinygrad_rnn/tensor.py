@@ -321,4 +321,4 @@ def fitted(d: Array, node: Tensor, position: int, seeds: tuple[int, ...]) -> Any
     stretched = len(inner) >= len(shape) and all(n in (1, m) for n, m in zip(shape[::-1], inner[::-1]))
     if op.broadcasts and stretched and d.shape[:lead] == seeds and (inner == node.shape or not op.elementwise):
         return unbroadcast(d, shape, lead)
-    raise ValueError(f"{op.name}: the rule of argument {position} gave {d.shape}, not {seeds + shape}{told(node.scope)}")
+    raise ValueError(f"{op.name}: rule of argument {position} gave {d.shape}, not {seeds + shape}{told(node.scope)}")

@@ -9,7 +9,7 @@ hand-written loop with `with scope(t=t):` works as a cell does.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,7 @@ import numpy as np
 
 from ..ops import Array
 from ..recording import watch
-from ..steps import is_recurrence, step_of
+from ..steps import is_recurrence, is_state, step_of
 from ..tensor import Tensor, order, sweep
 from .tables import explanation_table, terms_table
 
@@ -27,7 +27,10 @@ Use = tuple[Tensor, int]  # an edge: node and input position
 
 @dataclass(frozen=True)
 class Explanation:
-    """dE/dW in its parts; all arrays have W's shape. explicit + implicit = total = Σ_k terms[k]."""
+    """dE/dW in its parts; all arrays have W's shape. explicit + implicit = total = Σ_k terms[k].
+
+    explicit_terms[k] is what of terms[k] crosses no recurrence edge: as a rule all of it where k = t, else nothing.
+    """
 
     loss: Tensor
     parameter: Tensor
@@ -35,6 +38,7 @@ class Explanation:
     implicit: Array
     total: Array
     terms: dict[Step, Array]
+    explicit_terms: dict[Step, Array]
 
     @property
     def step(self) -> Step:
@@ -64,10 +68,9 @@ def explain(loss: Tensor, parameter: Tensor) -> Explanation:
         return True
 
     explicit = flow({loss: one}, parameter, carry)
-    terms = dict(by_step({loss: one}, parameter))
     return Explanation(loss, parameter, np.array(explicit), np.array(flow(carried, parameter)),
-                       np.array(flow({loss: one}, parameter)),
-                       {k: np.array(terms[k]) for k in sorted(terms, key=by_time)})
+                       np.array(flow({loss: one}, parameter)), in_order(by_step({loss: one}, parameter)),
+                       in_order(by_step({loss: one}, parameter, is_recurrence)))
 
 
 def flow(totals: dict[Tensor, Array], parameter: Tensor,
@@ -90,6 +93,10 @@ def flow(totals: dict[Tensor, Array], parameter: Tensor,
 
 def by_time(k: Step) -> int:
     return -1 if k is None else k
+
+
+def in_order(terms: Iterable[tuple[Step, Array]]) -> dict[Step, Array]:
+    return {k: np.array(d) for k, d in sorted(terms, key=lambda term: by_time(term[0]))}
 
 
 @dataclass(frozen=True)
@@ -138,10 +145,12 @@ def terms(losses: Sequence[Tensor], parameter: Tensor, *, arrays: bool = False) 
                  np.stack(each, 1) if arrays else None)
 
 
-def by_step(seeds: dict[Tensor, Array], parameter: Tensor) -> Iterator[tuple[Step, Array]]:
+def by_step(seeds: dict[Tensor, Array], parameter: Tensor,
+            cut: Callable[[Tensor, int], bool] = lambda node, position: False) -> Iterator[tuple[Step, Array]]:
     """(k, the sum of what the uses of W at step k contribute), each k once, as soon as it is complete.
 
-    A tensor made from W before the steps is a use of W at the step that reads it. Seeds are (seeds..., *shape).
+    A tensor made from W before the steps is a use of W at the step that reads it. Seeds are (seeds..., *shape). Nothing
+    goes along the edges at which `cut` answers True.
     """
     nodes = order(seeds)
     before = made_before(nodes, parameter)
@@ -155,8 +164,9 @@ def by_step(seeds: dict[Tensor, Array], parameter: Tensor) -> Iterator[tuple[Ste
         except StopIteration:
             break
         x, k = node.inputs[position], step_of_use(node, parameter)
-        answer = x is parameter or x in before
-        if answer:
+        answer = cut(node, position)
+        if not answer and (x is parameter or x in before):
+            answer = True  # W is reached
             received[k][x] = received[k][x] + d if x in received[k] else np.asarray(d)
             left[k] -= 1
             if not left[k]:
@@ -175,9 +185,8 @@ def reads(nodes: list[Tensor], parameter: Tensor, before: set[Tensor]) -> Iterat
 
 
 def step_of_use(node: Tensor, parameter: Tensor) -> Step:
-    """The step that reads W; a state, which a step made, is counted there: h_0 at 0."""
-    made = step_of(parameter)
-    return step_of(node) if made is None else made
+    """The step that reads W; a state counts at the step that made it: h_0 at 0."""
+    return step_of(parameter if is_state(parameter) else node)
 
 
 def uses(loss: Tensor, parameter: Tensor) -> dict[Step, list[Use]]:
@@ -198,7 +207,7 @@ def made_before(nodes: list[Tensor], parameter: Tensor) -> set[Tensor]:
             timeless.add(node)
             if any(x is parameter or x in found for x in node.inputs):
                 found.add(node)
-    return found - {parameter}
+    return found
 
 
 def inputs_of(*roots: Tensor) -> set[Tensor]:

@@ -52,51 +52,53 @@ def explanation_table(e: Explanation) -> str:
     square = float((e.total * e.total).sum())
 
     def row(label: str, kind: str, formula: str, part: Array) -> list[str]:
-        share = f"{100 * float((part * e.total).sum()) / square:.1f} %" if square else "–"
+        share = f"{100 * float((part * e.total).sum()) / square:.1f} %".replace("-0.0 ", "0.0 ") if square else "–"
         return [label, kind, formula, f"{norm(part):.4g}", f"{part[entry]:+.6g}", share]
 
     rows = [row(use_label(k), kind_of(e, k), path(e, k), part) for k, part in shown(e)]
     rows += [[""] * 6, row("all", "explicit ∂⁺", f"∂⁺{E}/∂{W}", e.explicit), row("", "implicit", "", e.implicit),
              row("", "total", f"d{E}/d{W}", e.total)]
     shape = " × ".join(map(str, e.total.shape)) or "one number"
-    used = f"{W} as step {e.step} uses it" if not mixed(e) else f"{W} as each step uses it for its own loss"
-    notes = [f"explicit: {used}, the earlier states held fixed.  implicit: all earlier uses, which reach {E} through "
-             f"the states.  {element} is the largest entry; entries and shares (a part's projection on d{E}/d{W}) add "
-             "up, norms do not."]
+    notes = [f"explicit: paths from {W} to {E} that cross no state of an earlier step.  implicit: all other paths.  "
+             f"{element} is the largest entry; entries and shares (a part's projection on d{E}/d{W}; negative: it "
+             "pulls against the total) add up, norms do not."]
+    if e.implicit.any():
+        notes.append(f"∂⁺h_k/∂{W}: how the state of step k changes with the {W} that step k reads, the states before "
+                     "it held fixed.")
     if zeros := [use_label(k) for k, part in e.terms.items() if not part.any()]:
         named = ", ".join(zeros) if len(zeros) <= 3 else f"{zeros[0]}, {zeros[1]} and {len(zeros) - 2} more"
-        notes.append(f"What is used at {named} contributes exactly 0: what {W} multiplies there is zero (h₀ = 0?), or "
+        notes.append(f"What is used at {named} contributes exactly 0: what {W} multiplies there is zero (h_0 = 0?), or "
                      "nothing leads on to the loss.")
     return "\n".join([
         f"d{E}/d{W} = Σ_k ∂{E}/∂{W}⁽ᵏ⁾, the sum over the uses k of {W} ({shape});  {E} = {float(e.loss.data):.6g}", "",
         table(["use", "kind", "term", "‖·‖", element, "share"], rows, left=(0, 1, 2)), "", *map(paragraph, notes)])
 
 
-def mixed(e: Explanation) -> bool:
-    """Is E a sum of losses of several steps, so that one use is explicit for one and implicit for others?"""
-    return step_of(e.loss) is None and not np.allclose(e.explicit, e.terms.get(e.step, 0.0), rtol=1e-9, atol=0)
-
-
 def kind_of(e: Explanation, k: Step | range) -> str:
-    if k is None:
-        return "explicit ∂⁺"
-    if mixed(e):
-        return "both"
-    return "explicit ∂⁺" if k == e.step else "implicit"
+    """Explicit, implicit, or both: one use may be explicit for one loss in a sum and implicit for later ones."""
+    uses = [j for j in e.terms if isinstance(j, int) and j in k] if isinstance(k, range) else [k]
+    kinds = set()
+    for j in uses:
+        explicit = e.explicit_terms.get(j)
+        if explicit is None or not explicit.any():
+            kinds.add("implicit")
+        else:
+            kinds.add("explicit ∂⁺" if np.allclose(explicit, e.terms[j], rtol=1e-12, atol=0) else "both")
+    return kinds.pop() if len(kinds) == 1 else "both"
 
 
 def path(e: Explanation, k: Step | range) -> str:
     """The term of use k as the notes write it (17): ∂E_t/∂h_t · ∂h_t/∂h_k · ∂⁺h_k/∂W."""
     W, E = symbols(e)
     if isinstance(k, range):
-        return ""
+        return "Σ of these"
     if k is None or not e.implicit.any():
         return f"∂⁺{E}/∂{W}"
     read = [node.inputs[i] for node, i in recurrence_edges(order([e.loss]))]
     states = {x.name for x in read if x.op is not None} or {x.name for x in read}
     h = states.pop() or "s" if len(states) == 1 else "s"
     now, then = subscript(h, e.step), subscript(h, k)
-    if mixed(e):
+    if step_of(e.loss) is None and len(e.explicit_terms) != 1:
         return f"d{E}/d{then} · ∂⁺{then}/∂{W}"
     between = f"∂{now}/∂{then} · " if k != e.step else ""
     first = f"∂{E}/∂{now} · " if now != E else ""
@@ -127,8 +129,8 @@ def terms_table(a: Terms) -> str:
     elided = "; the middle is left out" if max(len(a.losses), len(a.steps)) > most else ""
     return (f"‖A[t,k]‖ = ‖∂E_t/∂{W}⁽ᵏ⁾‖: what the use of {W} at step k contributes to the gradient of E_t{elided}\n\n"
             f"{norms_table(a, most)}\n\n"
-            "  A row sums to dE_t/dW, a column to all that one use contributes; diagonal: explicit, below: implicit.\n"
-            "  The norm of a sum, in the last column and row, is not the sum of the norms.")
+            f"  A row sums to dE_t/d{W}, a column to all that one use contributes. In one forward layer the\n"
+            "  diagonal is explicit, what is below it implicit. ‖sum‖: norms do not add up to the norm of the sum.")
 
 
 def norms_table(a: Terms, most: int) -> str:
@@ -139,7 +141,7 @@ def norms_table(a: Terms, most: int) -> str:
         rows.append([subscript(a.losses[i].name or "E", t), *(f"{a.norms[i, j]:.3g}" for j in columns),
                      f"{norm(a.rows[i]):.3g}"])
     rows.append(["all losses", *(f"{norm(a.columns[j]):.3g}" for j in columns), f"{norm(a.total):.3g}"])
-    return table(["", *(use_label(a.steps[j]) for j in columns), "their sum"], rows)
+    return table(["", *(use_label(a.steps[j]) for j in columns), "‖sum‖"], rows)
 
 
 def ends(n: int, most: int) -> list[int]:
@@ -155,4 +157,6 @@ def proof_table(p: Proof) -> str:
     return "\n".join([
         f"d{E}/d{W}: {verdict} by {len(rows)} witnesses", "",
         table(["part", "route", "shares with the engine", "error", "allowed", ""], rows, left=(0, 1, 2, 5)), "",
-        "error: max |a - b| / max |b| over all elements.  A witness cannot see a mistake in what it shares."])
+        "  error: the largest difference between two elements, by the largest element; each term by its own size.\n"
+        "  A witness cannot see a mistake in what it shares; copies that are swept repeat the same arithmetic, so 0\n"
+        "  is no surprise there."])

@@ -29,6 +29,7 @@ from make_fixtures import make_all
 
 from tinygrad_rnn import Tensor, no_grad, ops
 from tinygrad_rnn import functional as F
+from tinygrad_rnn.broadcasting import unbroadcast
 from tinygrad_rnn.tensor import sweep
 
 
@@ -475,11 +476,11 @@ def test_the_same_tensor_twice_in_a_concat_or_stack_is_two_edges() -> None:
 
 def test_un_broadcasting_sums_what_was_stretched_and_nothing_else() -> None:
     g = generator(1).normal(size=(7, 2, 3, 4))  # 7 seeds, then y of shape (2, 3, 4)
-    assert apart(ops.unbroadcast(g, (3, 1), 1), g.sum((1, 3))[..., None]) <= 1e-15
-    assert apart(ops.unbroadcast(g, (4,), 1), g.sum((1, 2))) <= 1e-15
-    assert apart(ops.unbroadcast(g, (), 1), g.sum((1, 2, 3))) <= 1e-14
-    assert apart(ops.unbroadcast(g, (1, 1, 4), 1), g.sum((1, 2)).reshape(7, 1, 1, 4)) <= 1e-15
-    assert ops.unbroadcast(np.zeros((2, 1, 3)), (1, 3), 1).shape == (2, 1, 3)
+    assert apart(unbroadcast(g, (3, 1), 1), g.sum((1, 3))[..., None]) <= 1e-15
+    assert apart(unbroadcast(g, (4,), 1), g.sum((1, 2))) <= 1e-15
+    assert apart(unbroadcast(g, (), 1), g.sum((1, 2, 3))) <= 1e-14
+    assert apart(unbroadcast(g, (1, 1, 4), 1), g.sum((1, 2)).reshape(7, 1, 1, 4)) <= 1e-15
+    assert unbroadcast(np.zeros((2, 1, 3)), (1, 3), 1).shape == (2, 1, 3)
 
 
 def test_an_indexed_contribution_can_be_written_out() -> None:

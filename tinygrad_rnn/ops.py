@@ -80,14 +80,6 @@ def as_tuple(index: Any) -> tuple[Any, ...]:
     return index if isinstance(index, tuple) else (index,)
 
 
-def unbroadcast(g: Array, shape: tuple[int, ...], lead: int) -> Any:
-    """Sum g, (seeds..., *stretched), over the axes along which NumPy stretched an argument of `shape`."""
-    extra = g.ndim - lead - len(shape)
-    stretched = [i for i, n in enumerate(shape) if n == 1 and g.shape[lead + extra + i] != 1]
-    axes = (*range(lead, lead + extra), *(lead + extra + i for i in stretched))
-    return g.sum(axis=axes).reshape((*g.shape[:lead], *shape))
-
-
 def from_end(axis: Any, ndim: int) -> Axes:
     """The axes as negative numbers; None means all. An axis that x does not have stays one."""
     axes = range(ndim) if axis is None else (axis,) if np.ndim(axis) == 0 else axis

@@ -15,7 +15,8 @@ from typing import Any, NoReturn, Self
 import numpy as np
 
 from . import ops
-from .ops import Array, Axis, Indexed, Op, from_end, unbroadcast
+from .broadcasting import fitted
+from .ops import Array, Axis, Indexed, Op, from_end
 from .scope import current, told
 
 Edge = tuple["Tensor", int, Array, Any]  # node, input position, incoming gradient, contribution
@@ -263,46 +264,60 @@ def sweep(totals: dict[Tensor, Array]) -> Generator[Edge, bool | None, None]:
 def _sweep(totals: dict[Tensor, Array], seeds: tuple[int, ...]) -> Generator[Edge, bool | None, None]:
     owned: set[Tensor] = set()  # the totals allocated here, which may be written: a first contribution is only borrowed
     pop, get = totals.pop, totals.get
+
+    def own(x: Tensor, total: Any) -> None:
+        totals[x] = np.asarray(total)
+        owned.add(x)
+
     for node in order(totals):
         g = pop(node, None)
         if g is None:
             continue  # every edge to it was cut
-        op, saved = node.op, node.saved
-        arity, fits = op.arity, node.fits and op.trusted is op.rules
-        if arity == 2:
-            rules = op.rules
-            y, a, b = saved
-        elif arity == 1:
-            y, a = saved
-        else:
-            parts = partials(node, g)
-        position = 0
-        for x in node.inputs:
+        op = node.op
+        fits = node.fits and op.trusted is op.rules
+        if op.arity == 1:  # one and two arguments are spelled out, as in apply
+            y, a = node.saved
+            (x,) = node.inputs
+            d = op.rules[0](g, y, a)
+            if not fits and d.shape != seeds + x.shape: d = fitted(d, node, 0, seeds)
+            if not (yield node, 0, g, d):
+                total = get(x)
+                if total is None: totals[x] = d
+                elif x in owned: total += d
+                else: own(x, total + d)
+        elif op.arity == 2:
+            y, a, b = node.saved
+            x, z = node.inputs
+            da, db = op.rules
             if x.requires_grad:
-                if arity == 2:
-                    d = rules[position](g, y, a, b)
-                elif arity == 1:
-                    d = op.rules[0](g, y, a)
-                else:
-                    d = parts[position]
-                if not fits and d.shape != seeds + x.shape:
-                    d = fitted(d, node, position, seeds)
+                d = da(g, y, a, b)
+                if not fits and d.shape != seeds + x.shape: d = fitted(d, node, 0, seeds)
+                if not (yield node, 0, g, d):
+                    total = get(x)
+                    if total is None: totals[x] = d
+                    elif x in owned: total += d
+                    else: own(x, total + d)
+            if z.requires_grad:
+                d = db(g, y, a, b)
+                if not fits and d.shape != seeds + z.shape: d = fitted(d, node, 1, seeds)
+                if not (yield node, 1, g, d):
+                    total = get(z)
+                    if total is None: totals[z] = d
+                    elif z in owned: total += d
+                    else: own(z, total + d)
+        else:
+            for position, (x, d) in enumerate(zip(node.inputs, partials(node, g))):
+                if not x.requires_grad: continue
+                if d.shape != seeds + x.shape: d = fitted(d, node, position, seeds)
                 if not (yield node, position, g, d):
                     total = get(x)
-                    if arity == 0 and type(d) is Indexed:
-                        if x not in owned:
-                            totals[x] = np.zeros(d.shape, d.g.dtype) if total is None else np.array(total)
-                            owned.add(x)
+                    if type(d) is Indexed:
+                        if x not in owned: own(x, np.zeros(d.shape, d.g.dtype) if total is None else np.array(total))
                         d.add_to(totals[x])
-                    elif total is None:
-                        totals[x] = d
-                    elif x in owned:
-                        total += d
-                    else:
-                        totals[x] = np.asarray(total + d)
-                        owned.add(x)
-            position += 1
-        if not fits and node.fits and g.size > 1 and all(x.requires_grad for x in node.inputs):
+                    elif total is None: totals[x] = d
+                    elif x in owned: total += d
+                    else: own(x, total + d)
+        if not fits and node.fits and g.size > 1 and all([x.requires_grad for x in node.inputs]):
             op.trusted = op.rules  # every rule has given the shape of its argument, as elementwise rules always do
 
 
@@ -312,13 +327,3 @@ def partials(node: Tensor, g: Array) -> Sequence[Any]:
     if op.joint:
         return list(op.joint(g, *node.saved, **settings))
     return [rule(g, *node.saved, **settings) if x.requires_grad else None for x, rule in zip(node.inputs, op.rules)]
-
-
-def fitted(d: Array, node: Tensor, position: int, seeds: tuple[int, ...]) -> Any:
-    """A contribution summed over broadcast axes; ValueError if its shape is wrong for any other reason."""
-    shape, lead, op = node.inputs[position].shape, len(seeds), node.op
-    inner = d.shape[lead:]
-    stretched = len(inner) >= len(shape) and all(n in (1, m) for n, m in zip(shape[::-1], inner[::-1]))
-    if op.broadcasts and stretched and d.shape[:lead] == seeds and (inner == node.shape or not op.elementwise):
-        return unbroadcast(d, shape, lead)
-    raise ValueError(f"{op.name}: rule of argument {position} gave {d.shape}, not {seeds + shape}{told(node.scope)}")

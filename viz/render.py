@@ -41,7 +41,8 @@ def graphviz(source: str, program: Program, form: str, seconds: float = SECONDS)
 
 def by_pygraphviz(source: str, program: Program, form: str) -> bytes:
     import pygraphviz
-    drawn: bytes = pygraphviz.AGraph(string=source).draw(format=form, prog=program, args=" ".join(ARGUMENTS[program]))
+    layout = "nop2" if program == "neato" else program  # its name for `neato -n2`
+    drawn: bytes = pygraphviz.AGraph(string=source).draw(format=form, prog=layout)
     return drawn
 
 

@@ -1,0 +1,187 @@
+"""The command line: every verb on small input, its files, its JSON, its exit status, and the README's commands."""
+
+import json
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+
+from tinygrad_rnn import ops
+from tinygrad_rnn.cli import main, parser
+
+Captured = pytest.CaptureFixture[str]
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def book(tmp_path: Path) -> Path:
+    rng = np.random.default_rng(0)
+    words = ["the", "state", "of", "a", "step", "is", "what", "it", "read", "and", "what", "came", "before"]
+    sentences = [" ".join(rng.choice(words, 6)).capitalize() + "." for _ in range(200)]
+    path = tmp_path / "book.txt"
+    path.write_text(" ".join(sentences), encoding="utf-8")
+    return path
+
+
+def run(*arguments: object) -> int:
+    return main([str(argument) for argument in arguments])
+
+
+def test_tour_trains_explains_proves_and_draws(book: Path, tmp_path: Path, capsys: Captured) -> None:
+    out = tmp_path / "out"
+    assert run("tour", "--file", book, "--hidden", 8, "--epochs", 2, "--out", out) == 0
+    said = capsys.readouterr()
+    for promise in ("uniform", "1-gram", "2-gram", "3-gram", "this RNN", "explicit ∂⁺", "proved by 12 witnesses"):
+        assert promise in said.out
+    assert "steps, loss" in said.err and "steps, loss" not in said.out
+    for name in ("unrolled.svg", "one_term.svg"):
+        assert ElementTree.parse(out / name).getroot().tag.endswith("svg")
+    for name in ("unrolled.dot", "one_term.dot"):
+        assert (out / name).read_text(encoding="utf-8").startswith("digraph")
+    assert (out / "model.npz").exists()
+
+
+def test_tour_fails_if_a_rule_is_wrong_by_a_millionth(book: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                                      capsys: Captured) -> None:
+    monkeypatch.setattr(ops.TANH, "rules", (lambda g, y, x: (g - g * y * y) * (1 + 1e-6),))
+    assert run("tour", "--file", book, "--hidden", 4, "--epochs", 1, "--out", tmp_path / "out") == 1
+    said = capsys.readouterr().out
+    assert "NOT PROVED" in said and "DISAGREES" in said
+
+
+def test_explain_gives_the_numbers_as_json_and_nothing_else(capsys: Captured) -> None:
+    assert run("explain", "--text", "hello", "--loss", 3, "--parameter", "U", "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["proved"] and found["t"] == 3 and found["parameter"] == "U"
+    assert set(found["norms"]["terms"]) == {"1", "2", "3"} and len(found["witnesses"]) == 12
+    assert np.linalg.norm(found["total"]) == pytest.approx(found["norms"]["total"], rel=1e-12)
+
+
+@pytest.mark.parametrize("parameter", ["U", "W", "b", "V", "c"])
+@pytest.mark.parametrize("nonlinearity", ["tanh", "sigmoid"])
+def test_explain_proves_every_parameter(parameter: str, nonlinearity: str, capsys: Captured) -> None:
+    assert run("explain", "--text", "recurrent", "--parameter", parameter, "--nonlinearity", nonlinearity) == 0
+    assert f"dE₈/d{parameter}: proved" in capsys.readouterr().out
+
+
+def test_explain_fails_with_1_if_the_forward_pass_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ops.TANH, "forward", lambda x: np.tanh(x) * (1 + 1e-6))
+    assert run("explain", "--text", "hello") == 1
+
+
+def test_draw_writes_the_picture_asked_for(tmp_path: Path, capsys: Captured) -> None:
+    assert run("draw", "--text", "abcd", "--term", 2, "--out", tmp_path, "--json") == 0
+    files = json.loads(capsys.readouterr().out)["files"]
+    assert [Path(f).suffix for f in files] == [".svg", ".dot"]
+    assert "W⁽²⁾" in Path(files[0]).read_text(encoding="utf-8")
+    assert run("draw", "--text", "abcd", "--format", "dot", "--out", tmp_path) == 0
+
+
+def test_check_passes_and_fails_where_it_should(monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
+    assert run("check", "--steps", 3) == 0 and run("check", "--nonlinearity", "sigmoid", "--steps", 3) == 0
+    capsys.readouterr()
+    monkeypatch.setattr(ops.TANH, "rules", (lambda g, y, x: g - g * y,))
+    assert run("check", "--steps", 3) == 1
+    assert "culprit: tanh" in capsys.readouterr().out
+
+
+def test_train_then_generate(book: Path, tmp_path: Path, capsys: Captured) -> None:
+    assert run("train", "--file", book, "--hidden", 8, "--epochs", 1, "--out", tmp_path) == 0
+    capsys.readouterr()
+    texts = []
+    for seed in (1, 1, 2):
+        model = tmp_path / "model.npz"
+        assert run("generate", "--model", model, "--prompt", "The ", "--length", 30, "--seed", seed) == 0
+        texts.append(capsys.readouterr().out)
+    assert texts[0] == texts[1] != texts[2] and texts[0].startswith("The ") and len(texts[0]) == 4 + 30 + 1
+    assert run("explain", "--model", tmp_path / "model.npz", "--text", "The state") == 0
+    assert "E₈" in capsys.readouterr().out
+
+
+def test_the_seed_decides_every_number(capsys: Captured) -> None:
+    said = []
+    for seed in (3, 3, 4):
+        run("explain", "--text", "hello", "--seed", seed)
+        said.append(capsys.readouterr().out)
+    assert said[0] == said[1] != said[2]
+
+
+@pytest.mark.parametrize("arguments", [
+    ["explain", "--text", ""], ["explain", "--text", "a"], ["explain", "--text", "abc", "--loss", "9"],
+    ["explain", "--text", "abc", "--loss", "0"], ["explain", "--text", "abc", "--hidden", "0"],
+    ["draw", "--text", "abc", "--term", "7"], ["draw", "--text", "abc", "--loss", "1", "--term", "2"],
+    ["train", "--file", "no such file"], ["generate", "--model", "no such file"], ["check", "--steps", "0"],
+])
+def test_wrong_input_is_one_sentence_and_status_2(arguments: list[str], tmp_path: Path,
+                                                  capsys: Captured) -> None:
+    assert run(*arguments, "--out", tmp_path) == 2
+    said = capsys.readouterr()
+    assert said.err.startswith(f"tinygrad-rnn {arguments[0]}: ") and len(said.err.strip().splitlines()) == 1
+    assert not said.out
+
+
+def test_an_interrupted_training_says_so_and_keeps_the_model(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "tinygrad_rnn", "train", "--epochs", "99", "--hidden", "4", "--out", tmp_path]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    process.stdout.readline()
+    process.stdout.readline()  # it says that it trains
+    time.sleep(1.0)
+    process.send_signal(signal.SIGINT)
+    out, _ = process.communicate(timeout=60)
+    assert "Interrupted after" in out and (tmp_path / "model.npz").exists() and process.returncode == 0
+
+
+def test_help_shows_examples_for_every_verb(capsys: Captured) -> None:
+    for arguments in ([], *([verb] for verb in ("tour", "explain", "draw", "check", "train", "generate"))):
+        with pytest.raises(SystemExit) as stop:
+            parser().parse_args([*arguments, "--help"])
+        said = capsys.readouterr().out
+        assert stop.value.code == 0 and "example" in said and "tinygrad-rnn" in said
+
+
+def test_without_matplotlib_one_sentence_says_what_is_missing(book: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                                              capsys: Captured) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    assert run("train", "--file", book, "--hidden", 4, "--epochs", 1, "--out", tmp_path) == 0
+    assert "matplotlib is missing" in capsys.readouterr().out and not (tmp_path / "training.svg").exists()
+
+
+# ------------------------------------------------------------------------------------------------------- the README
+def test_the_readme_holds_exactly_two_shell_blocks_of_one_line() -> None:
+    blocks = re.findall(r"^```(?:sh|bash|shell|console)\n(.*?)^```", README, re.M | re.S)
+    assert [len(block.splitlines()) for block in blocks] == [1, 1]
+    assert blocks[0].rstrip().endswith("tour") and blocks[1].rstrip().endswith("pytest")
+
+
+def test_the_python_of_the_readme_runs_and_proves() -> None:
+    code = re.search(r"```python\n(.*?)```", README, re.S)
+    assert code is not None and len(code[1].splitlines()) == 10
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code[1]], capture_output=True, text=True,
+                          env=environment, check=False)
+    assert done.returncode == 0 and "proved by 7 witnesses" in done.stdout, done.stderr
+
+
+@pytest.mark.parametrize("command", sorted(set(re.findall(r"`(tinygrad-rnn [a-z][^`]*)`", README))))
+def test_every_command_of_the_readme_is_one(command: str) -> None:
+    assert parser().parse_args(shlex.split(command)[1:]).verb
+
+
+def test_every_file_the_readme_names_is_there() -> None:
+    for path in re.findall(r"\]\(([^)#:]+)\)|`python ([\w/.]+\.py)`", README):
+        assert (ROOT / (path[0] or path[1])).exists(), path
+
+
+def test_the_command_line_loads_no_plotting_library_before_it_draws() -> None:
+    code = "import sys, tinygrad_rnn.cli; sys.exit('matplotlib' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0

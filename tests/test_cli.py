@@ -149,8 +149,8 @@ def test_help_shows_examples_for_every_verb(capsys: Captured) -> None:
         assert stop.value.code == 0 and "example" in said and "tinygrad-rnn" in said
 
 
-def test_without_matplotlib_one_sentence_says_what_is_missing(book: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-                                                              capsys: Captured) -> None:
+def test_without_matplotlib_one_sentence_says_so(book: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                                 capsys: Captured) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     assert run("train", "--file", book, "--hidden", 4, "--epochs", 1, "--out", tmp_path) == 0
     assert "matplotlib is missing" in capsys.readouterr().out and not (tmp_path / "training.svg").exists()

@@ -588,3 +588,18 @@ if __name__ == "__main__":
     GOLDEN.mkdir(exist_ok=True)
     for file in ("rnn_T2.dot", "expression.dot"):
         (GOLDEN / file).write_text(golden(file), encoding="utf-8", newline="\n")
+
+
+def test_without_graphviz_on_the_path_pygraphviz_draws_at_the_same_positions(tmp_path: Path,
+                                                                             monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("pygraphviz", reason="the optional extra graphviz is not installed")
+    x = Tensor([1.0, 2.0], requires_grad=True, name="x")
+    for t in (1, 2, 3):
+        with scope(t=t):
+            x = (x * x).named("h")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    drawing = draw(x)
+    drawing.render(tmp_path / "chain.svg")
+    assert drawing.rendered_by == "pygraphviz"
+    width = float(ET.parse(tmp_path / "chain.svg").getroot().attrib["width"].removesuffix("pt"))
+    assert drawing.picture is not None and width == pytest.approx(drawing.picture.width, rel=0.1)

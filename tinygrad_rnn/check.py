@@ -111,7 +111,11 @@ def gradcheck(fn: Callable[..., Tensor], inputs: Tensor | Sequence[Tensor], eps:
     Raises TypeError where fn gives no tensor, ValueError where nothing requires a gradient.
     """
     tensors = (inputs,) if isinstance(inputs, Tensor) else tuple(inputs)
-    leaves = [x for x in tensors if x.requires_grad]
+    if not all(isinstance(x, Tensor) for x in tensors):
+        raise TypeError(f"gradcheck: expected tensors, got {[type(x).__name__ for x in tensors]}")
+    if method not in ("differences", "complex step") or not eps > 0:
+        raise ValueError(f"gradcheck: method {method!r}, eps {eps}; expected 'differences' or 'complex step', eps > 0")
+    leaves = [x for x in dict.fromkeys(tensors) if x.requires_grad]
     if not leaves or any(x.op is not None for x in leaves):
         raise ValueError("gradcheck: give leaf tensors, at least one with requires_grad=True")
     root = fn(*tensors)

@@ -110,14 +110,20 @@ def where(condition: Any, a: Any, b: Any) -> Tensor:
     return apply(ops.WHERE, (a, b), {"condition": np.array(condition, bool)})
 
 
+def one_axis(axis: int, x: Any) -> int:
+    if not isinstance(axis, int | np.integer):
+        raise TypeError(f"axis {axis!r}: expected one integer")
+    return from_end(axis, np.ndim(x))[0]
+
+
 def softmax(x: Any, axis: int = -1) -> Tensor:
     """ŷ_k = eˣᵏ / Σ_j eˣʲ along `axis` (2). Stable everywhere; dŷ_k/dx_l = ŷ_k (δ_kl - ŷ_l) (12)."""
-    return apply(ops.SOFTMAX, (x,), {"axis": from_end(axis, np.ndim(x))[0]})
+    return apply(ops.SOFTMAX, (x,), {"axis": one_axis(axis, x)})
 
 
 def log_softmax(x: Any, axis: int = -1) -> Tensor:
     """x_k - ln Σ_j eˣʲ along `axis`: ln softmax, without the underflow."""
-    return apply(ops.LOG_SOFTMAX, (x,), {"axis": from_end(axis, np.ndim(x))[0]})
+    return apply(ops.LOG_SOFTMAX, (x,), {"axis": one_axis(axis, x)})
 
 
 def cross_entropy(logits: Any, target: Any, reduction: Reduction = "mean") -> Tensor:
@@ -127,8 +133,7 @@ def cross_entropy(logits: Any, target: Any, reduction: Reduction = "mean") -> Te
     `mean` is over all the rows, steps and batch alike; `none` keeps one E per row.
     Raises ValueError where shapes do not fit, IndexError for an id outside 0 … V-1.
     """
-    logits = as_tensor(logits)
-    y = np.array(target)
+    logits, y = as_tensor(logits), fixed(target)
     place = told(current().scope)
     if y.dtype.kind not in "iu":
         if y.shape != logits.shape:
@@ -148,7 +153,7 @@ def binary_cross_entropy_with_logits(logits: Any, target: Any, reduction: Reduct
     logits q and target y, between 0 and 1, of one shape. Raises ValueError where they do not fit.
     """
     logits = as_tensor(logits)
-    y = np.array(target, logits.dtype)
+    y = fixed(target).astype(logits.dtype)
     if y.shape != logits.shape or (y.size and not (y.min() >= 0 and y.max() <= 1)):
         raise ValueError(f"binary_cross_entropy: targets {y.shape} for logits {logits.shape}"
                          f"{told(current().scope)}; expected one number between 0 and 1 for each")
@@ -166,11 +171,18 @@ def mse_loss(prediction: Any, target: Any, reduction: Reduction = "mean") -> Ten
     return reduced(difference * difference, reduction)
 
 
+def fixed(target: Any) -> Any:
+    """A copy of a target, which is a constant: TypeError for one that asks for a gradient, which it would not get."""
+    if isinstance(target, Tensor) and target.requires_grad:
+        raise TypeError(f"target {target!r} asks for a gradient, but a target is a constant here; detach() it")
+    return np.array(target)
+
+
 def reduced(losses: Tensor, reduction: Reduction) -> Tensor:
     if reduction == "none":
         return losses
     if reduction not in ("sum", "mean"):
-        raise ValueError(f"reduction {reduction!r}: expected 'none', 'sum' or 'mean'")
+        raise ValueError(f"reduction {reduction!r} of a loss{told(losses.scope)}: expected 'none', 'sum' or 'mean'")
     return losses.sum() if reduction == "sum" else losses.mean()
 
 

@@ -27,7 +27,6 @@ class Op:
     elementwise  y[i] depends on the arguments at i alone: arguments of one shape give contributions of that shape.
     broadcasts   NumPy may stretch the arguments; the sweep then sums a contribution back to its argument's shape.
     saves        the forward pass returns (y, kept), and the rules get `kept` where others get y.
-    arity        1 and 2, where the rules take nothing but arrays, go the short way through the engine; 0 goes the long.
     """
     __slots__ = "name", "equation", "forward", "rules", "joint", "elementwise", "broadcasts", "saves", "arity", "trusted"  # noqa: E501
 

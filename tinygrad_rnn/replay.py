@@ -6,6 +6,7 @@ replaces one use and leaves the others. What the substitutions do not reach keep
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -41,9 +42,15 @@ def evaluate(root: Tensor, substitutions: Mapping[Any, Array]) -> Array:
     copies, *others = {len(x) for x in made.values()}
     if others:
         raise ValueError(f"evaluate: expected one leading axis, got shapes {[x.shape for x in made.values()]}")
-    for node, keys in reached(root, substitutions):
+    plan = list(reached(root, substitutions))
+    left = Counter(key for _, keys in plan for key in keys)
+    for node, keys in plan:
         arguments = [seen if key is None else made[key] for key, seen in zip(keys, node.saved[1:])]
         made[node] = batched(node, arguments, copies)
+        left.subtract(keys)
+        for key in set(keys):  # what nobody reads any more is let go: memory does not grow with the steps
+            if not left[key] and key is not None and key is not root:
+                del made[key]
     return made.get(root, np.broadcast_to(root.data, (copies, *root.shape)))
 
 

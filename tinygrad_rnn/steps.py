@@ -20,7 +20,7 @@ def lane_of(x: Tensor) -> tuple[object, object, object]:
 
 
 def is_state(x: Tensor) -> bool:
-    """Was x computed in a step, or is it a state from before the first?"""
+    """Was x computed in a step, or is it a constant there, or an h_0 that asks for a gradient?"""
     return step_of(x) is not None and (x.op is not None or not x.requires_grad or step_of(x) == 0)
 
 

@@ -58,7 +58,7 @@ class Tensor:
     def data(self) -> Array:
         """The values, read-only: rules read them later. A leaf takes new ones, copied, by `leaf.data = array`."""
         self._data.setflags(write=False)
-        return self._data
+        return self._data.view()  # which cannot be made writable again
 
     @data.setter
     def data(self, values: Any) -> None:
@@ -97,6 +97,8 @@ class Tensor:
     def __len__(self) -> int: return len(self._data)
     def __iter__(self) -> Iterator[Tensor]: return (self[i] for i in range(len(self)))
     def item(self) -> Any: return self._data.item()
+    def __float__(self) -> float: return float(self.item())
+    def __bool__(self) -> bool: return bool(self._data)
     def numpy(self) -> Array: return self.data
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
         return np.array(self.data, dtype) if copy or dtype not in (None, self.dtype) else self.data
@@ -123,7 +125,7 @@ class Tensor:
     def __getitem__(self, index: Any) -> Tensor:
         parts = tuple(np.array(i, None if np.size(i) else int) if isinstance(i, list | np.ndarray) else i
                       for i in ops.as_tuple(index))
-        if any(isinstance(i, Tensor | bool) or (isinstance(i, np.ndarray) and i.dtype.kind not in "iu") for i in parts):
+        if any(isinstance(i, Tensor | bool) or getattr(i, "dtype", np.dtype(int)).kind not in "iu" for i in parts):
             raise TypeError(f"getitem: an index is made of ints, slices, … and integer arrays, got {index!r}")
         return apply(ops.GETITEM, (self,), {"index": parts if isinstance(index, tuple) else parts[0]})
 
@@ -142,15 +144,17 @@ class Tensor:
 
         All leaves change, after the last contribution, or none. The graph stays: calling twice adds the same twice.
         Raises RuntimeError where nothing requires a gradient or gradients of gradients are asked for, ValueError for a
-        gradient that is missing or misshapen, TypeError for a complex result.
+        gradient that is missing or misshapen, TypeError for a complex one. Threads that share leaves must take turns.
         """
         if create_graph or (isinstance(gradient, Tensor) and gradient.requires_grad):
             raise RuntimeError("backward: gradients of gradients are not computed here")
-        g = np.asarray(1.0 if gradient is None else gradient, self.dtype)
+        g = np.asarray(1.0 if gradient is None else gradient)
+        if g.dtype.kind not in "fiu":
+            raise TypeError(f"backward: expected real numbers as the gradient, got {g.dtype}")
         if g.shape != self.shape:
             got = "no gradient" if gradient is None else f"a gradient of shape {g.shape}"
-            raise ValueError(f"backward: {got} for a tensor of shape {self.shape}{told(self.scope)}")
-        totals = {self: g}
+            raise ValueError(f"backward: {got} for a tensor of shape {self.shape}{told(self.scope)}: sum, or give one")
+        totals = {self: g.astype(self.dtype, copy=False)}
         deque(sweep(totals), maxlen=0)
         if wrong := [f"{d.shape} for {x!r}" for x, d in totals.items() if x.shape != d.shape]:
             raise ValueError(f"backward: a rule gave a gradient of the wrong shape: {'; '.join(wrong)}")

@@ -190,8 +190,12 @@ def states_behind_constants(results: list[Tensor], leaves: set[Tensor]) -> dict[
     constants = [x for x in leaves if not x.requires_grad and step_of(x) is not None]
     if not constants:
         return {}
-    made = {id(x.data): x for x in results}
-    return {x: made[id(x.data)] for x in constants if id(x.data) in made}
+
+    def memory(x: Tensor) -> tuple[object, ...]:
+        return x.data.ctypes.data, x.shape, x.data.strides
+
+    made = {memory(x): x for x in results}
+    return {x: made[memory(x)] for x in constants if memory(x) in made}
 
 
 # ------------------------------------------------------------------------------------------------- what is one box

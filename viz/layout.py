@@ -134,7 +134,7 @@ class Layout:
         """The legend, and the size of the whole."""
         picture, buses = self.picture, [p for bus in self.grid.bus_rows for p in bus.tensors]
         example: Tensor | None = next(iter([*self.content.recurrent, *buses]), None)
-        end = put_legend(picture, self.content, self.graph.labels[example] if example else "", EDGE,
+        end = put_legend(picture, self.content, self.graph.labels[example] if example is not None else "", EDGE,
                          self.dy + self.router.height + 26)
         texts = [note.x + text_width(note.text, note.size, note.bold) for note in picture.notes]
         picture.width, picture.height = max(self.router.width + self.dx, *texts) + EDGE, end

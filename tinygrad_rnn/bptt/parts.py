@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from html import escape
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,7 @@ Step = int | None  # None: used outside every step
 Use = tuple[Tensor, int]  # an edge: node and input position
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Explanation:
     """dE/dW in its parts; all arrays have W's shape. explicit + implicit = total = Σ_k terms[k].
 
@@ -46,8 +47,11 @@ class Explanation:
         t = step_of(self.loss)
         return t if t is not None else max((s for s in map(step_of, order([self.loss])) if s is not None), default=None)
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         return explanation_table(self)
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{escape(repr(self))}</pre>"
 
 
 def explain(loss: Tensor, parameter: Tensor) -> Explanation:
@@ -99,7 +103,7 @@ def in_order(terms: Iterable[tuple[Step, Array]]) -> dict[Step, Array]:
     return {k: np.array(d) for k, d in sorted(terms, key=lambda term: by_time(term[0]))}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Terms:
     """A[t,k] = ∂E_t/∂W⁽ᵏ⁾, rows t by loss, columns k by step of use (19).
 
@@ -121,8 +125,11 @@ class Terms:
         total: Array = self.columns.sum(0)
         return total
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         return terms_table(self)
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{escape(repr(self))}</pre>"
 
 
 def terms(losses: Sequence[Tensor], parameter: Tensor, *, arrays: bool = False) -> Terms:
@@ -130,6 +137,8 @@ def terms(losses: Sequence[Tensor], parameter: Tensor, *, arrays: bool = False) 
 
     Raises ValueError where a loss is not a scalar or given twice, where none depends on W, or nothing has a step.
     """
+    if isinstance(losses, Tensor):
+        raise TypeError("terms: expected a sequence of losses; explain takes one")
     if not losses or len(set(losses)) != len(losses):
         raise ValueError(f"terms: of {len(losses)} losses {len(set(losses))} are different; expected all, at least one")
     reached(losses, parameter)
@@ -217,13 +226,20 @@ def inputs_of(*roots: Tensor) -> set[Tensor]:
 
 def reached(losses: Sequence[Tensor], parameter: Tensor) -> None:
     """ValueError unless all losses are scalars, and W is in their graph, and something there has a step."""
+    for x in (*losses, parameter):
+        if not isinstance(x, Tensor):
+            raise TypeError(f"expected tensors, got {type(x).__name__}")
     for loss in losses:
         if loss.shape != ():
             raise ValueError(f"expected a scalar loss, got {loss!r}")
     inside = inputs_of(*losses)
     if parameter not in inside or not parameter.requires_grad:
         names = ", ".join(sorted({x.name or "an unnamed leaf" for x in inside if x.op is None and x.requires_grad}))
-        raise ValueError(f"{losses[0].name or 'the loss'} does not depend on {parameter.name or 'that parameter'}; "
+        raise ValueError(f"{losses[0].name or 'the loss'} does not depend on this {parameter.name or 'parameter'}; "
                          f"in its graph: {names or 'nothing that requires a gradient'}")
+    readers = {step_of(node) for node in order(losses) for x in node.inputs if x is parameter}
+    if parameter.op is None and is_state(parameter) and len(readers) > 1:
+        raise ValueError(f"{parameter.name or 'the parameter'} was made at step 0, as an h_0 is, but {len(readers)} "
+                         "steps read it: make a weight outside the loop")
     if all(step_of(x) is None for x in (*losses, *inside)):
         raise ValueError("nothing in this graph has a step: put the body of the loop into `with scope(t=t):`")

@@ -24,7 +24,9 @@ def subscript(symbol: str, t: object) -> str:
 
 
 def norm(x: Array) -> float:
-    return float(np.sqrt((x * x).sum()))
+    """Frobenius, also of numbers whose squares leave the range of floats."""
+    largest = float(np.abs(x).max(initial=0.0)) or 1.0
+    return largest * float(np.linalg.norm((x / largest).ravel()))
 
 
 def table(head: list[str], rows: list[list[str]], *, left: tuple[int, ...] = (0,)) -> str:
@@ -63,12 +65,13 @@ def explanation_table(e: Explanation) -> str:
              f"{element} is the largest entry; entries and shares (a part's projection on d{E}/d{W}; negative: it "
              "pulls against the total) add up, norms do not."]
     if e.implicit.any():
-        notes.append(f"∂⁺h_k/∂{W}: how the state of step k changes with the {W} that step k reads, the states before "
+        h = state_symbol(e)
+        notes.append(f"∂⁺{h}_k/∂{W}: how the state of step k changes with the {W} that step k reads, the states before "
                      "it held fixed.")
     if zeros := [use_label(k) for k, part in e.terms.items() if not part.any()]:
         named = ", ".join(zeros) if len(zeros) <= 3 else f"{zeros[0]}, {zeros[1]} and {len(zeros) - 2} more"
-        notes.append(f"What is used at {named} contributes exactly 0: what {W} multiplies there is zero (h_0 = 0?), or "
-                     "nothing leads on to the loss.")
+        notes.append(f"What is used at {named} contributes exactly 0: what {W} multiplies there is zero (h_0 = 0?), "
+                     "nothing leads on to the loss, or the term has vanished below what a float can hold.")
     return "\n".join([
         f"d{E}/d{W} = Σ_k ∂{E}/∂{W}⁽ᵏ⁾, the sum over the uses k of {W} ({shape});  {E} = {float(e.loss.data):.6g}", "",
         table(["use", "kind", "term", "‖·‖", element, "share"], rows, left=(0, 1, 2)), "", *map(paragraph, notes)])
@@ -87,6 +90,13 @@ def kind_of(e: Explanation, k: Step | range) -> str:
     return kinds.pop() if len(kinds) == 1 else "both"
 
 
+def state_symbol(e: Explanation) -> str:
+    """What the states are called, if all are called the same; else s."""
+    read = [node.inputs[i] for node, i in recurrence_edges(order([e.loss]))]
+    names = {x.name for x in read if x.op is not None} or {x.name for x in read}
+    return names.pop() or "s" if len(names) == 1 else "s"
+
+
 def path(e: Explanation, k: Step | range) -> str:
     """The term of use k as the notes write it (17): ∂E_t/∂h_t · ∂h_t/∂h_k · ∂⁺h_k/∂W."""
     W, E = symbols(e)
@@ -94,9 +104,7 @@ def path(e: Explanation, k: Step | range) -> str:
         return "Σ of these"
     if k is None or not e.implicit.any():
         return f"∂⁺{E}/∂{W}"
-    read = [node.inputs[i] for node, i in recurrence_edges(order([e.loss]))]
-    states = {x.name for x in read if x.op is not None} or {x.name for x in read}
-    h = states.pop() or "s" if len(states) == 1 else "s"
+    h = state_symbol(e)
     now, then = subscript(h, e.step), subscript(h, k)
     if step_of(e.loss) is None and len(e.explicit_terms) != 1:
         return f"d{E}/d{then} · ∂⁺{then}/∂{W}"

@@ -14,7 +14,9 @@ from .module import Module, Parameter
 
 
 def uniform(rng: np.random.Generator, bound: float, *shape: int, name: str, dtype: Any = np.float64) -> Parameter:
-    """A parameter drawn from [-bound, bound)."""
+    """A parameter drawn from [-bound, bound). Raises TypeError unless `rng` is a NumPy Generator."""
+    if not isinstance(rng, np.random.Generator):
+        raise TypeError(f"rng: expected np.random.default_rng(seed), got {rng!r}")
     return Parameter(rng.uniform(-bound, bound, shape), name=name, dtype=dtype)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..functional import broadcast_to
+from ..functional import as_tensor, broadcast_to
 from ..ops import Array
 from ..scope import current, scope
 from ..steps import step_of
@@ -15,7 +15,7 @@ from ..tensor import Tensor
 from .cells import Cell
 
 
-def unroll(cell: Cell, xs: Tensor | Array | Sequence[Any], state: Tensor | None = None, *, layer: int = 0,
+def unroll(cell: Cell, xs: Tensor | Array | Sequence[Any], state: Any = None, *, layer: int = 0,
            direction: str = "forward", start: int = 1) -> tuple[list[Tensor], Tensor]:
     """Apply one cell to every step: h_t = cell(x_t, h_{t-1}), t = 1 … T. Returns [h_1, …, h_T] and h_T.
 
@@ -30,7 +30,7 @@ def unroll(cell: Cell, xs: Tensor | Array | Sequence[Any], state: Tensor | None 
     outputs = []
     with scope(layer=layer, direction=direction):
         with scope(t=start - 1):
-            state = cell.initial_state(np.shape(xs[0])[0]) if state is None else before(state, start)
+            state = cell.initial_state(np.shape(xs[0])[0]) if state is None else before(as_tensor(state), start)
         for i in range(len(xs)):
             with scope(t=start + i):
                 state = cell(step(xs[i]), state)

@@ -16,6 +16,9 @@ import pytest
 
 from tinygrad_rnn import ops
 from tinygrad_rnn.cli import main, parser
+from tinygrad_rnn.language import CharRNN
+from tinygrad_rnn.text import Vocabulary
+from viz import render
 
 Captured = pytest.CaptureFixture[str]
 ROOT = Path(__file__).parent.parent
@@ -118,15 +121,51 @@ def test_the_seed_decides_every_number(capsys: Captured) -> None:
 @pytest.mark.parametrize("arguments", [
     ["explain", "--text", ""], ["explain", "--text", "a"], ["explain", "--text", "abc", "--loss", "9"],
     ["explain", "--text", "abc", "--loss", "0"], ["explain", "--text", "abc", "--hidden", "0"],
+    ["explain", "--model", str(ROOT / "LICENSE")], ["explain", "--seed", "-1"],
     ["draw", "--text", "abc", "--term", "7"], ["draw", "--text", "abc", "--loss", "1", "--term", "2"],
-    ["train", "--file", "no such file"], ["generate", "--model", "no such file"], ["check", "--steps", "0"],
+    ["draw", "--text", "abc", "--loss", "9"], ["draw", "--text", "abc", "--out", str(ROOT / "LICENSE" / "x")],
+    ["train", "--file", "no such file"], ["train", "--epochs", "0"], ["train", "--out", str(ROOT / "LICENSE" / "x")],
+    ["generate", "--model", "no such file"], ["check", "--steps", "0"],
 ])
-def test_wrong_input_is_one_sentence_and_status_2(arguments: list[str], tmp_path: Path,
-                                                  capsys: Captured) -> None:
-    assert run(*arguments, "--out", tmp_path) == 2
+def test_wrong_input_is_one_sentence_and_status_2(arguments: list[str], capsys: Captured) -> None:
+    try:
+        status = run(*arguments)
+    except SystemExit as stop:  # what the parser itself refuses
+        status = stop.code
     said = capsys.readouterr()
-    assert said.err.startswith(f"tinygrad-rnn {arguments[0]}: ") and len(said.err.strip().splitlines()) == 1
-    assert not said.out
+    assert status == 2 and said.err.splitlines()[-1].startswith(f"tinygrad-rnn {arguments[0]}: ")
+    assert "Traceback" not in said.err and "Train" not in said.out
+
+
+@pytest.mark.parametrize("arguments", [["--prompt", ""], ["--prompt", "漢"], ["--length", "-1"],
+                                       *(["--temperature", value] for value in ("nan", "-1", "1e-320"))])
+def test_generate_refuses_before_it_writes(arguments: list[str], tmp_path: Path, capsys: Captured) -> None:
+    model = CharRNN(Vocabulary.of("The state"), 3, rng=np.random.default_rng(0)).save(tmp_path / "model")
+    try:
+        status = run("generate", "--model", model, *arguments)
+    except SystemExit as stop:
+        status = stop.code
+    assert status == 2 and not capsys.readouterr().out
+
+
+def test_without_graphviz_a_png_is_refused_with_one_sentence_and_an_svg_is_drawn(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(render.importlib.util, "find_spec", lambda name: None)
+    assert run("draw", "--text", "abc", "--format", "png", "--out", tmp_path) == 2
+    assert "not on the PATH" in capsys.readouterr().err and not list(tmp_path.iterdir())
+    assert run("draw", "--text", "abc", "--out", tmp_path) == 0
+
+
+def test_a_reader_that_stops_reading_and_a_terminal_without_greek_are_no_error() -> None:
+    command = f"{shlex.quote(sys.executable)} -m tinygrad_rnn explain"
+    piped = f"set -o pipefail; {command} | head -1"
+    done = subprocess.run(["bash", "-c", piped], cwd=ROOT, capture_output=True, text=True,
+                          check=False)
+    assert done.stdout.startswith("dE₄/dW") and not done.stderr and done.returncode == 0
+    done = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, check=False,
+                          env=os.environ | {"PYTHONIOENCODING": "ascii"})
+    assert done.returncode == 0 and done.stdout.startswith(b"dE?/dW")
 
 
 def test_an_interrupted_training_says_so_and_keeps_the_model(tmp_path: Path) -> None:

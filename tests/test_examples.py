@@ -26,5 +26,13 @@ def test_a_lesson_runs_and_prints_what_it_promises(lesson):
         assert promise in run.stdout
 
 
+def test_the_character_model_of_the_lesson_has_learned() -> None:
+    lesson = next(path for path in LESSONS if path.name.startswith("04"))
+    run = subprocess.run([sys.executable, lesson], capture_output=True, text=True, check=True, timeout=120,
+                         env=os.environ | {"PYTHONPATH": str(ROOT)})
+    before, after = (float(line.split()[-1]) for line in run.stdout.splitlines() if line.startswith("perplexity"))
+    assert after < before / 10
+
+
 def test_every_lesson_has_a_promise():
     assert {lesson.stem[:2] for lesson in LESSONS} == set(PROMISED)

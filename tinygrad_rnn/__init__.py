@@ -2,8 +2,9 @@
 
 from . import bptt, functional, nn, optim
 from .check import gradcheck
+from .recording import record
 from .scope import no_grad, scope
 from .tensor import Tensor
 
 __version__ = "0.1.0"
-__all__ = ["Tensor", "bptt", "functional", "gradcheck", "nn", "no_grad", "optim", "scope"]
+__all__ = ["Tensor", "bptt", "functional", "gradcheck", "nn", "no_grad", "optim", "record", "scope"]

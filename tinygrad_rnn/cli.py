@@ -1,13 +1,15 @@
 """Floor 8: the command line, the only place that knows both the library and the pictures.
 
-Exit status: 0 all went well, 1 a proof or a check failed, 2 the input was wrong. Results go to standard output,
-progress to standard error.
+Exit status: 0 all went well, 1 a proof or a check failed, 2 the input was wrong or something is missing, 130
+interrupted. Results go to standard output, progress to standard error.
 """
 
 from __future__ import annotations
 
 import argparse
+import io
 import json
+import os
 import re
 import sys
 import time
@@ -41,14 +43,34 @@ EXAMPLES = """examples:
 def main(argv: list[str] | None = None) -> int:
     """Run one verb; returns the exit status."""
     options = parser().parse_args(argv)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal that has no ∂ shows a question mark
+            stream.reconfigure(errors="replace")
     try:
         result, good = options.run(options)
-    except (ValueError, IndexError, TypeError, OSError) as error:
+        if options.json:
+            print(json.dumps(result, ensure_ascii=False, indent=2, allow_nan=False))
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever reads has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except (ValueError, IndexError, TypeError, OSError, viz.NoRendererError) as error:
         print(f"tinygrad-rnn {options.verb}: {error}", file=sys.stderr)
         return 2
-    if options.json:
-        print(json.dumps(result, ensure_ascii=False, indent=2, allow_nan=False))
     return 0 if good else 1
+
+
+def at_least(least: int) -> Callable[[str], int]:
+    """An argument type: a whole number from `least` on."""
+    def integer(text: str) -> int:
+        if int(text) < least:
+            raise argparse.ArgumentTypeError(f"{text}: expected at least {least}")
+        return int(text)
+
+    return integer
 
 
 def parser() -> argparse.ArgumentParser:
@@ -61,24 +83,26 @@ def parser() -> argparse.ArgumentParser:
         added = verbs.add_parser(name, help=what, description=what, epilog=f"example:\n  {example}",
                                  formatter_class=argparse.RawTextHelpFormatter)
         added.set_defaults(run=run)
-        added.add_argument("--seed", type=int, default=0, help="of all random numbers (default 0)")
-        added.add_argument("--out", type=Path, default=Path("out"), help="folder for files (default out)")
+        added.add_argument("--seed", type=at_least(0), default=0, help="of all random numbers (default 0)")
+        if run in (tour, draw, train_verb):
+            added.add_argument("--out", type=Path, default=Path("out"), help="folder for files (default out)")
         added.add_argument("--json", action="store_true", help="print the result as JSON instead")
         return added
 
     def model_options(added: argparse.ArgumentParser) -> None:
         added.add_argument("--text", default="hello", help="the characters to read (default hello)")
         added.add_argument("--model", type=Path, help="a trained model; without it a fresh one")
-        added.add_argument("--hidden", type=int, default=4, help="hidden units of a fresh model (default 4)")
+        added.add_argument("--hidden", type=at_least(1), default=4, help="hidden units of a fresh model (default 4)")
         added.add_argument("--nonlinearity", choices=("tanh", "sigmoid"), default="tanh", help="of a fresh model")
         added.add_argument("--loss", type=int, help="t of the loss E_t (default: the last)")
         added.add_argument("--parameter", choices=("U", "W", "b", "V", "c"), default="W", help="default W")
 
     def training_options(added: argparse.ArgumentParser, hidden: int, epochs: int) -> None:
         added.add_argument("--file", type=Path, help="a UTF-8 text (default: the language reference inside Python)")
-        added.add_argument("--hidden", type=int, default=hidden, help=f"hidden units (default {hidden})")
+        added.add_argument("--hidden", type=at_least(1), default=hidden, help=f"hidden units (default {hidden})")
         added.add_argument("--nonlinearity", choices=("tanh", "sigmoid"), default="tanh")
-        added.add_argument("--epochs", type=int, default=epochs, help=f"times through the text (default {epochs})")
+        added.add_argument("--epochs", type=at_least(1), default=epochs,
+                           help=f"times through the text (default {epochs})")
 
     training_options(verb("tour", tour, "Train on real text, explain and prove one loss, draw it.",
                           "tinygrad-rnn tour --out out"), 64, 3)
@@ -88,19 +112,21 @@ def parser() -> argparse.ArgumentParser:
                         'tinygrad-rnn draw --text "abc" --term 1 --format png')
     model_options(draw_options)
     draw_options.add_argument("--term", type=int, metavar="K", help="highlight the term of the use at step K")
-    draw_options.add_argument("--detail", choices=("auto", "ops", "cells", "folded"), default="auto")
-    draw_options.add_argument("--format", choices=("svg", "png", "pdf", "dot"), default="svg")
+    draw_options.add_argument("--detail", choices=("auto", "ops", "cells", "folded"), default="auto",
+                              help="every op, one box per cell, or the first and last three steps (default by length)")
+    draw_options.add_argument("--format", choices=("svg", "png", "pdf", "dot"), default="svg",
+                              help="svg is drawn without Graphviz too (default svg)")
     check_options = verb("check", check, "Check every element of every gradient of an RNN by two other routes.",
                          "tinygrad-rnn check --nonlinearity sigmoid --steps 20")
     check_options.add_argument("--nonlinearity", choices=("tanh", "sigmoid"), default="tanh")
-    check_options.add_argument("--steps", type=int, default=6, help="length of the sequence (default 6)")
+    check_options.add_argument("--steps", type=at_least(1), default=6, help="length of the sequence (default 6)")
     training_options(verb("train", train_verb, "Train a character RNN and compare it with n-grams.",
                           "tinygrad-rnn train --file book.txt --epochs 3"), 64, 3)
     generate_options = verb("generate", generate_verb, "Let a trained model write.",
                             'tinygrad-rnn generate --model out/model.npz --prompt "The " --temperature 0.7')
-    generate_options.add_argument("--model", type=Path, required=True)
-    generate_options.add_argument("--prompt", default="The ")
-    generate_options.add_argument("--length", type=int, default=200, help="characters to write (default 200)")
+    generate_options.add_argument("--model", type=Path, required=True, help="the model.npz that train or tour wrote")
+    generate_options.add_argument("--prompt", default="The ", help="what to go on from (default 'The ')")
+    generate_options.add_argument("--length", type=at_least(0), default=200, help="characters to write (default 200)")
     generate_options.add_argument("--temperature", type=float, default=0.7, help="0 is greedy (default 0.7)")
     return top
 
@@ -124,8 +150,8 @@ class Progress:
         self.tenths = tenths
         bar = "█" * (3 * tenths) + "·" * (30 - 3 * tenths)
         left = (time.monotonic() - self.start) * (total - done) / done
-        print(f"\r  {bar} {done}/{total} steps, loss {loss:.3f} nats, {left:3.0f} s left", end="" if live else "\n",
-              file=sys.stderr, flush=True)
+        print(f"{chr(13) if live else ''}  {bar} {done}/{total} steps, loss {loss:.3f} nats, {left:3.0f} s left",
+              end="" if live else "\n", file=sys.stderr, flush=True)
         if live and done == total:
             print(file=sys.stderr)
 
@@ -157,9 +183,8 @@ def explain(options: argparse.Namespace) -> tuple[dict[str, Any], bool]:
 def draw(options: argparse.Namespace) -> tuple[dict[str, Any], bool]:
     model = model_for(options)
     losses, _, _ = read(model, options.text)
-    term = None
+    term, t = None, chosen(options, losses)
     if options.term is not None:
-        t = chosen(options, losses)
         if not 1 <= options.term <= t:
             raise ValueError(f"--term {options.term}: expected a step from 1 to {t}, the t of the loss")
         term = viz.Term(loss=losses[t - 1], parameter=parameter_of(model, options.parameter), k=options.term)
@@ -171,8 +196,6 @@ def draw(options: argparse.Namespace) -> tuple[dict[str, Any], bool]:
 def check(options: argparse.Namespace) -> tuple[dict[str, Any], bool]:
     rng = np.random.default_rng(options.seed)
     T, B, D, H, V = options.steps, 3, 4, 5, 6
-    if T < 1:
-        raise ValueError(f"--steps {T}: expected at least 1")
     cell, head = RNNCell(D, H, options.nonlinearity, rng=rng), Linear(H, V, rng=rng)
     x = Tensor(rng.normal(size=(T, B, D)), requires_grad=True, name="x")
     h_0 = Tensor(rng.normal(size=(B, H)), requires_grad=True, name="h_0")
@@ -215,6 +238,7 @@ def generate_verb(options: argparse.Namespace) -> tuple[dict[str, Any], bool]:
 def trained(options: argparse.Namespace) -> tuple[dict[str, Any], CharRNN, Any]:
     """Train on the text, compare with n-grams, save model and curves; the result, the model and the test ids."""
     text = read_text(options.file) if options.file else language_reference()
+    options.out.mkdir(parents=True, exist_ok=True)  # before the work, not after it
     vocabulary = Vocabulary.of(text)
     ids, test = split(vocabulary.encode(text))
     name = options.file or "the language reference inside Python"
@@ -233,17 +257,20 @@ def trained(options: argparse.Namespace) -> tuple[dict[str, Any], CharRNN, Any]:
     sample = "".join(generate(model, vocabulary.decode(test[:20]), 100, temperature=0.7,
                               rng=np.random.default_rng(options.seed)))
     say(options, "", f"It writes, after {vocabulary.decode(test[:20])!r}: {sample!r}")
-    options.out.mkdir(parents=True, exist_ok=True)
     files = [str(model.save(options.out / "model")), *curves(options, history, scores)]
-    return {"perplexity": scores, "steps": len(history.losses), "files": files}, model, test
+    return {"perplexity": scores, "steps": len(history.losses), "interrupted": history.interrupted,
+            "files": files}, model, test
 
 
 def explained_loss(options: argparse.Namespace, model: CharRNN, x: Any, y: Any, losses: list[Tensor], name: str,
                    t: int) -> tuple[dict[str, Any], bool]:
     """Print the table of one loss and its proof; the same as data, and whether all witnesses agree."""
     explanation = bptt.explain(losses[t - 1], parameter_of(model, name))
+    say(options, explanation, "")
+    if t * explanation.total.size > 20_000:
+        print(f"  proving {explanation.total.size:,} numbers over {t} steps …", file=sys.stderr, flush=True)
     proof = bptt.prove(explanation, model.reference(x, y))
-    say(options, explanation, "", proof)
+    say(options, proof)
     norm = np.linalg.norm
     return {
         "loss": losses[t - 1].item(), "t": t, "parameter": name, "proved": bool(proof),
@@ -295,9 +322,7 @@ def drawn(options: argparse.Namespace, name: str, E: Tensor, detail: Any = "auto
     """Write a picture of E with its gradients, and its DOT text; the paths."""
     drawing = viz.draw(E, detail=detail, recording=record(E), term=term)
     options.out.mkdir(parents=True, exist_ok=True)
-    dot = options.out / f"{name}.dot"
-    dot.write_text(drawing.dot, encoding="utf-8")
-    return [str(dot)] if suffix == "dot" else [str(drawing.render(options.out / f"{name}.{suffix}")), str(dot)]
+    return [str(drawing.render(options.out / f"{name}.{form}")) for form in dict.fromkeys((suffix, "dot"))]
 
 
 def curves(options: argparse.Namespace, history: History, scores: dict[str, float]) -> list[str]:

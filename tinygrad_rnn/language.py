@@ -74,10 +74,10 @@ class CharRNN(Module):
             model = cls(Vocabulary(settings["symbols"]), settings["hidden_size"], settings["nonlinearity"],
                         rng=np.random.default_rng(0), dtype=arrays["cell.W"].dtype)
             model.load_state_dict(arrays)
-        except OSError:
-            raise
+        except OSError as error:
+            raise type(error)(f"no model in {path}: {error.strerror or error}") from error
         except Exception as error:
-            raise ValueError(f"{path} does not hold a model that CharRNN.save wrote: {error}") from error
+            raise ValueError(f"{path} does not hold a model that CharRNN.save wrote") from error
         return model
 
 
@@ -142,10 +142,16 @@ def generate(model: CharRNN, prompt: str, length: int, *, temperature: float = 0
     with `rng`. Raises ValueError for an empty prompt or one with unknown characters.
     """
     if not prompt:
-        raise ValueError("generate: the prompt is empty; expected at least one character to start from")
-    if temperature < 0 or (temperature > 0 and rng is None):
-        raise ValueError(f"generate: temperature {temperature} needs to be 0, or positive and come with an rng")
-    ids = model.vocabulary.encode(prompt)
+        raise ValueError("the prompt is empty; expected at least one character to start from")
+    if not 0 <= temperature < np.inf or 0 < temperature < 1e-3:
+        raise ValueError(f"temperature {temperature}: expected 0, or a number from 0.001 on")
+    if temperature and rng is None:
+        raise ValueError("a temperature above 0 needs an rng to sample with")
+    return _generate(model, model.vocabulary.encode(prompt), length, temperature, rng)
+
+
+def _generate(model: CharRNN, ids: Array, length: int, temperature: float,
+              rng: np.random.Generator | None) -> Iterator[str]:
     h: Tensor | None = None
     with no_grad():
         logits, h = model(ids[:, None], h)

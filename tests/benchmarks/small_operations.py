@@ -12,6 +12,7 @@ import os
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
+import gc
 import platform
 import statistics
 import time
@@ -99,6 +100,8 @@ def main() -> None:
             for got, want in zip(step(), expected):
                 tolerance = 1e-3 if dtype is np.float32 else 1e-10
                 assert np.abs(np.asarray(got) - want).max() <= tolerance * np.abs(want).max()
+        gc.collect()
+        gc.freeze()  # so that one contestant's collections do not walk over another's library
         times: dict[str, list[float]] = {name: [] for name in steps}
         for _ in range(ROUNDS):
             for name, step in steps.items():

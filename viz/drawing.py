@@ -53,19 +53,23 @@ class Drawing:
 
     def _repr_svg_(self) -> str | None:
         try:
-            return self.svg
+            return self.svg if self.picture is not None else None  # then the notebook takes the HTML
         except Exception:
-            return None  # then the notebook takes the HTML
+            return None
 
     def _repr_html_(self) -> str:
         try:
+            if self.picture is None and len(self.graph.tensors) > MOST // 100:
+                return (f"<p>{len(self.graph.tensors):,} tensors without steps are too many to lay out here: "
+                        "<code>.render(path)</code> tries, <code>.dot</code> is the text.</p>")
             return self.svg
         except Exception as error:
             return self._as_text(error)
 
     def _as_text(self, error: Exception) -> str:
         try:
-            return f"<p>{escape(str(error))}</p><pre>{escape(self.dot)}</pre>"
+            text = f"<pre>{escape(self.dot)}</pre>" if len(self.dot) < 50_000 else "<p>Its text is in .dot.</p>"
+            return f"<p>{escape(str(error))}</p>{text}"
         except Exception:
             return f"<pre>{escape(object.__repr__(self))}</pre>"
 

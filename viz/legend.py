@@ -31,6 +31,11 @@ def put_legend(picture: Picture, content: Content, parameter: str, x: float, y: 
             if kind in ("explicit", "collect"):
                 picture.dots.append(Dot(f"dot_{kind}", x + 8, y, kind))
             y += STEP
+    if any(row.text.startswith("‖∂⁺") for box in picture.boxes for row in box.rows):
+        picture.notes.append(Note("legend_use", x + SAMPLE + 10, y,
+                                  f"‖∂⁺{parameter}‖: the size of what the use of {parameter} at this step adds to "
+                                  f"{parameter}.grad"))
+        y += STEP
     if any(wire.cut for wire in picture.wires):
         picture.wires.append(sample("implicit", x, y, cut=True))
         picture.notes.append(Note("legend_cut", x + SAMPLE + 10, y, "cut (truncated or detached): the value goes on, "
@@ -56,7 +61,7 @@ def whole_gradient(content: Content, parameter: str) -> str:
     if not (graph.root.name and content.recurrent and added and one_way):
         return ""
     h = states.pop()
-    return (f"∂{root}/∂{parameter} = Σ ∂{root}ₜ/∂{h}ₜ · ∂{h}ₜ/∂{h}ₜ₋₁ · … · ∂⁺{h}ₖ/∂{parameter} over all k ≤ t "
+    return (f"d{root}/d{parameter} = Σ ∂{root}ₜ/∂{h}ₜ · ∂{h}ₜ/∂{h}ₜ₋₁ · … · ∂⁺{h}ₖ/∂{parameter} over all k ≤ t "
             f"(k = t: explicit, k < t: implicit)")
 
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 LOSS, GRADIENT, BASELINE = "#0072b2", "#d55e00", "#444444"
 STYLES = ("--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))
+PERPLEXITIES = (1, 2, 3, 5, 10, 20, 50, 100, 200, 500, 1000)  # where the right axis has its marks
 PRINTED = 12  # up to so many steps, a map prints its numbers
 STAMPS: dict[str, dict[str, Any]] = {"png": {"Software": None}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
 
@@ -31,7 +32,7 @@ def new_figure(width: float, height: float) -> Figure:
 
 def training_curves(losses: Sequence[float], gradient_norms: Sequence[float],
                     baselines: Mapping[str, float] | None = None) -> Figure:
-    """Loss and gradient norm against the step, counted from 1; baselines as labelled horizontal lines.
+    """Loss and gradient norm against the update, counted from 1; baselines on held-out text as labelled lines.
 
     losses and baselines in nats per symbol, with their perplexity on the right; gradient norms before clipping, on a
     log axis, where those that are 0 or not finite leave a gap. Raises ValueError for no losses at all.
@@ -42,21 +43,31 @@ def training_curves(losses: Sequence[float], gradient_norms: Sequence[float],
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=[3, 2])
     steps = np.arange(1, len(losses) + 1)
     above.plot(steps, losses, color=LOSS, linewidth=1.2, label="loss")
-    for i, (name, value) in enumerate((baselines or {}).items()):
+    lines = sorted((baselines or {}).items(), key=lambda line: -line[1])
+    close = 0.05 * max([*losses, *(value for _, value in lines)])
+    for i, (name, value) in enumerate(lines):
+        under = i > 0 and lines[i - 1][1] - value < close  # its label would run into the one above
         above.axhline(value, color=BASELINE, linewidth=1, linestyle=STYLES[i % len(STYLES)])
         above.annotate(f"{name}: {value:.3f} (perplexity {np.exp(value):.3g})", (1, value),
-                       xycoords=("axes fraction", "data"), xytext=(-4, 2), textcoords="offset points",
-                       ha="right", va="bottom", fontsize=8, color=BASELINE)
+                       xycoords=("axes fraction", "data"), xytext=(-4, -2 if under else 2), textcoords="offset points",
+                       ha="right", va="top" if under else "bottom", fontsize=8, color=BASELINE,
+                       bbox={"boxstyle": "square,pad=0.1", "facecolor": "white", "edgecolor": "none", "alpha": 0.75})
     above.set_ylabel("loss in nats")
+    if lines:
+        above.set_title("curve: loss while training; lines: the same text for all, not trained on", fontsize=9)
     above.margins(y=0.1)
-    above.secondary_yaxis("right", functions=(np.exp, nats)).set_ylabel("perplexity")
+    right = above.secondary_yaxis("right", functions=(np.exp, nats))
+    right.set_ylabel("perplexity")
+    low, high = np.exp(above.get_ylim())
+    right.set_yticks([tick for tick in PERPLEXITIES if low <= tick <= high], minor=False)
+    right.yaxis.set_major_formatter("{x:g}")
     norms = np.asarray(gradient_norms, float)
     shown = np.where(np.isfinite(norms) & (norms > 0), norms, np.nan)
     below.plot(np.arange(1, len(norms) + 1), shown, color=GRADIENT, linewidth=1)
     if np.isfinite(shown).any():
         below.set_yscale("log")
     below.set_ylabel("gradient norm")
-    below.set_xlabel("step")
+    below.set_xlabel("update")
     for axes in (above, below):
         axes.grid(alpha=0.25)
     return figure

@@ -169,7 +169,7 @@ def content(row: Row, box: Box) -> str:
     elif color != BLACK:
         text = f'<font color="{color}">{text}</font>'
     if row.remark:
-        text += f'<font color="{FAINT if box.dim else GREY}">&#160; {escape(row.remark)}</font>'
+        text += f'<font color="{FAINT if box.dim else GREY}">&#160;&#160;&#160;{escape(row.remark)}</font>'
     return text
 
 

@@ -51,7 +51,7 @@ def training_curves(losses: Sequence[float], gradient_norms: Sequence[float],
         above.annotate(f"{name}: {value:.3f} (perplexity {np.exp(value):.3g})", (1, value),
                        xycoords=("axes fraction", "data"), xytext=(-4, -2 if under else 2), textcoords="offset points",
                        ha="right", va="top" if under else "bottom", fontsize=8, color=BASELINE,
-                       bbox={"boxstyle": "square,pad=0.1", "facecolor": "white", "edgecolor": "none", "alpha": 0.75})
+                       bbox={"boxstyle": "square,pad=0.1", "facecolor": "white", "edgecolor": "none", "alpha": 0.9})
     above.set_ylabel("loss in nats")
     if lines:
         above.set_title("curve: loss while training; lines: the same text for all, not trained on", fontsize=9)

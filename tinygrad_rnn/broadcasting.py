@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from .ops import Array
 from .scope import told
 
@@ -15,6 +17,8 @@ def fitted(d: Array, node: Tensor, position: int, seeds: tuple[int, ...]) -> Any
     """A contribution summed over broadcast axes; ValueError if its shape is wrong for any other reason."""
     shape, lead, op = node.inputs[position].shape, len(seeds), node.op
     inner = d.shape[lead:]
+    if op.elementwise and inner == node.shape and inner[1:] == shape:  # the commonest: a bias under a batch
+        return np.add.reduce(d, axis=lead)
     stretched = len(inner) >= len(shape) and all(n in (1, m) for n, m in zip(shape[::-1], inner[::-1]))
     if op.broadcasts and stretched and d.shape[:lead] == seeds and (inner == node.shape or not op.elementwise):
         return unbroadcast(d, shape, lead)

@@ -53,7 +53,7 @@ class Indexed:
         if not any(isinstance(part, np.ndarray) for part in as_tuple(self.index)):
             total[(*(slice(None),) * self.lead, *as_tuple(self.index))] += self.g
             return
-        for seed in np.ndindex(self.shape[: self.lead]):
+        for seed in np.ndindex(self.shape[: self.lead]) if self.lead else [()]:
             add = add_rows if isinstance(self.index, np.ndarray) and self.g.size else np.add.at
             add(total[seed], self.index, self.g[seed])
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .ops import Array
+from .ops import Array, Indexed
 from .tensor import Tensor, sweep
 
 
@@ -18,7 +18,7 @@ class Recording:
 
     root: Tensor
     gradients: dict[Tensor, Array]
-    contributions: dict[tuple[Tensor, int], Array]
+    contributions: dict[tuple[Tensor, int], Any]  # arrays; of slices Indexed, which np.asarray spreads
     cut: Container[tuple[Tensor, int]]
 
 
@@ -34,13 +34,13 @@ def record(root: Tensor, gradient: Any = None, cut: Container[tuple[Tensor, int]
     if totals[root].shape != root.shape:
         raise ValueError(f"record: the gradient has shape {totals[root].shape}, the root {root.shape}")
     gradients = dict(totals)
-    contributions: dict[tuple[Tensor, int], Array] = {}
+    contributions: dict[tuple[Tensor, int], Any] = {}
 
     def keep(node: Tensor, position: int, g: Array, d: Any) -> bool:
         gradients[node] = g
         if (node, position) in cut:
             return True
-        contributions[node, position] = np.asarray(d)
+        contributions[node, position] = d if isinstance(d, Indexed) else np.asarray(d)
         return False
 
     watch(totals, keep)

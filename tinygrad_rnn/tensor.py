@@ -123,11 +123,11 @@ class Tensor:
     def __neg__(self) -> Tensor: return apply(ops.NEG, (self,))
 
     def __getitem__(self, index: Any) -> Tensor:
-        parts = tuple(np.array(i, None if np.size(i) else int) if isinstance(i, list | np.ndarray) else i
-                      for i in ops.as_tuple(index))
-        if any(isinstance(i, Tensor | bool) or getattr(i, "dtype", np.dtype(int)).kind not in "iu" for i in parts):
+        parts = [np.array(i, None if np.size(i) else int) if isinstance(i, list | np.ndarray) else i
+                 for i in ops.as_tuple(index)]
+        if any([isinstance(i, Tensor | bool) or (hasattr(i, "dtype") and i.dtype.kind not in "iu") for i in parts]):
             raise TypeError(f"getitem: an index is made of ints, slices, … and integer arrays, got {index!r}")
-        return apply(ops.GETITEM, (self,), {"index": parts if isinstance(index, tuple) else parts[0]})
+        return apply(ops.GETITEM, (self,), {"index": tuple(parts) if isinstance(index, tuple) else parts[0]})
 
     def sum(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
         return apply(ops.SUM, (self,), {"axis": from_end(axis, self.ndim), "keepdims": keepdims})

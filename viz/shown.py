@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from tinygrad_rnn.ops import Array
 from tinygrad_rnn.recording import record
 from tinygrad_rnn.tensor import Tensor
@@ -79,7 +81,8 @@ class Shown:
         """What flowed back through an edge; None where it is not known, or not on the path."""
         if self.recording is None or (self.term is not None and edge not in self.edges):
             return None
-        return self.recording.contributions.get(edge)
+        d = self.recording.contributions.get(edge)
+        return None if d is None else np.asarray(d)
 
     def lit(self, item: Item) -> bool:
         """Does the box lie on the highlighted path?"""

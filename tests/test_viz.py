@@ -20,11 +20,11 @@ import numpy as np
 import pytest
 
 from tinygrad_rnn import Tensor, functional, nn, scope
+from tinygrad_rnn.bptt.tables import SUBSCRIPTS as LOW
 from tinygrad_rnn.recording import record
 from tinygrad_rnn.steps import is_recurrence
 from viz import Drawing, NoRendererError, Term, draw, drawing, render
 from viz.graph import Graph
-from viz.notation import LOW
 from viz.picture import Box, Picture, Wire
 
 GOLDEN = Path(__file__).parent / "golden"

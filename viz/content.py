@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
+from tinygrad_rnn.bptt.tables import norm
 from tinygrad_rnn.ops import Array
 from tinygrad_rnn.tensor import Tensor
 
@@ -29,7 +30,7 @@ class Content:
         self.graph, self.shown, self.values, self.labels = graph, shown, values, labels
         self.lean = len(boxes) > MANY
         known = ((x, g) for box in boxes for x in box if (g := shown.gradient(x)) is not None)
-        self.norms = {x: notation.norm(g) for x, g in known} if values else {}
+        self.norms = {x: norm(g) for x, g in known} if values else {}
         self.ramp = Ramp(self.norms.values())
         self.recurrent = recurrent_parameters(graph)
         root = shown.recording.root if shown.recording is not None else graph.root
@@ -97,7 +98,7 @@ class Content:
             uses = [edge for edge in self.graph.readers[parameter] if edge[0] in inside]
             added = total([d for edge in uses if (d := self.shown.contribution(edge)) is not None])
             if uses:
-                size = "–" if added is None else notation.magnitude(notation.norm(added))
+                size = "–" if added is None else notation.magnitude(norm(added))
                 rows.append(Row(f"‖∂⁺{labels[parameter]}‖ {size}", color=BLUE))
         return tuple(rows)
 
@@ -154,7 +155,7 @@ class Content:
         for edge in () if self.lean else edges[:3]:
             d = self.shown.contribution(edge)
             if d is not None:
-                text += f"\ncontribution of norm {notation.norm(d):.4g}: {notation.full(d)}"
+                text += f"\ncontribution of norm {norm(d):.4g}: {notation.full(d)}"
         return text
 
     def arc_tooltip(self, arc: Arc) -> str:
@@ -162,7 +163,7 @@ class Content:
 
     def edge_label(self, edge: Edge) -> str:
         d: Array | None = self.shown.contribution(edge) if self.labels else None
-        return "" if d is None else notation.magnitude(notation.norm(d))
+        return "" if d is None else notation.magnitude(norm(d))
 
 
 def shown_of(item: Item) -> list[Tensor]:

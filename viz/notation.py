@@ -5,15 +5,14 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 import numpy as np
 
+from tinygrad_rnn.bptt.tables import norm, subscript
 from tinygrad_rnn.ops import Array
 from tinygrad_rnn.steps import step_of
 from tinygrad_rnn.tensor import Tensor
 
-LOW = str.maketrans("0123456789-", "₀₁₂₃₄₅₆₇₈₉₋")
 HIGH = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 SYMBOLS = {"add": "+", "sub": "−", "mul": "∘", "div": "/", "matmul": "@", "neg": "−", "sum": "Σ", "sigmoid": "σ"}
 INDEXED = re.compile(r"(.+?)_?(\d+)", re.DOTALL)
@@ -61,16 +60,6 @@ def full(array: Array) -> str:
     return f"shape {array.shape}, norm {norm(array):.4g}, from {array.min():.4g} to {array.max():.4g}"
 
 
-def norm(array: Any) -> float:
-    """The Euclidean norm of all numbers."""
-    flat = np.asarray(array).ravel()
-    return math.sqrt(abs(np.vdot(flat, flat)))
-
-
-def subscript(n: object) -> str:
-    return str(n).translate(LOW)
-
-
 def stem(name: str) -> str:
     """A name without the number of its step: `h_0` is `h`."""
     match = INDEXED.fullmatch(name)
@@ -89,7 +78,7 @@ def given_name(x: Tensor, layered: bool) -> str:
         name += "′"
     if layered and x.op is not None and "layer" in x.scope:
         name += str(x.scope["layer"]).translate(HIGH)
-    return name + subscript(t)
+    return subscript(name, t)
 
 
 def labels_of(tensors: Iterable[Tensor], logits: set[Tensor], shared: set[Tensor], layered: bool) -> dict[Tensor, str]:
@@ -104,7 +93,7 @@ def unnamed(x: Tensor, labels: Mapping[Tensor, str], logits: set[Tensor], shared
     if x.op is None:
         return f"{x.item():.4g}" if x.size == 1 and x.dtype.kind == "f" else "constant"
     t = step_of(x)
-    low = "" if t is None else subscript(t)
+    low = subscript("", t)
     if x in logits:
         return "q" + low
     parts = [labels[y] for y in x.inputs]

@@ -1,7 +1,7 @@
 """Where the boxes stand: slots and rows of a grid in which every step has the same slots.
 
 A step is laid out once, by roles. The lane, from the state that comes in to the state that goes out, is one row; what
-feeds it hangs below, what is made of it is stacked above. Cells whose drawing the notes fix otherwise have a table.
+feeds it hangs below, what is made of it is stacked above: no cell needs a table of its own.
 """
 
 from __future__ import annotations

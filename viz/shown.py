@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tinygrad_rnn.bptt.tables import norm
 from tinygrad_rnn.ops import Array
 from tinygrad_rnn.recording import record
 from tinygrad_rnn.tensor import Tensor
@@ -102,7 +103,7 @@ class Shown:
             factors = [*factors[:3], "…", *factors[-2:]]
         crossed = len(self.edges & self.graph.implicit)
         g = self.gradient(self.term.parameter)
-        size = "–" if g is None else notation.magnitude(notation.norm(g))
+        size = "–" if g is None else notation.magnitude(norm(g))
         kind = f"implicit, for the path crosses {crossed} dashed edge{'s' * (crossed > 1)}" if crossed else \
             "explicit, for the path crosses no dashed edge"
         use = f"{parameter}⁽{str(self.term.k).translate(notation.HIGH)}⁾"

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from .. import ops
+from ..check import COMPLEX_STEP
 from ..ops import Array
 from ..replay import evaluate, replay
 from ..steps import recurrence_edges
@@ -27,7 +28,7 @@ from .tables import proof_table, subscript
 EXACT, DIFFERENCES = 1e-12, 1e-7  # what the routes must agree to, as max |a - b| / max |b|
 STEEP, FLAT = 1e-11, 2.5e-5  # the same where a unit's slope, as of tanh at |z| ≥ 6, is so flat that it has lost digits
 WORTHLESS = 1e-3  # differences that allow more are left out: the gradient is too small to be told from rounding
-COMPLEX_STEP, STEP = 1e-20, 3e-4
+STEP = 3e-4  # of the differences, whose error is of fourth order
 VANISHED = 1e-250  # what is smaller loses its digits at the end of float64's range: the complex step is 1e-20 of it
 MOST = 4096  # elements that are moved one by one; of more, as many random directions
 TOGETHER = 16  # steps whose copies of W are moved in one evaluation

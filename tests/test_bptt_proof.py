@@ -575,3 +575,63 @@ def test_two_proofs_of_one_explanation_are_the_same_numbers() -> None:
     """The random directions are not random from run to run."""
     m, e = example()
     assert prove(e, m.reference()).witnesses == prove(e, m.reference()).witnesses
+
+
+# ------------------------------------------------------------------------------------------ found by those who tried it
+def test_a_proof_is_of_the_graph_as_it_was_made_also_after_an_optimiser_step() -> None:
+    m = Model()
+    e, reference = explain(m.losses[-1], m.parameters["W"]), m.reference()
+    m.parameters["W"].data = m.parameters["W"].data + 1.0
+    assert prove(e, reference)
+
+
+@pytest.mark.parametrize(("T", "nonlinearity"), [(560, "sigmoid"), (700, "sigmoid")])
+def test_terms_that_vanish_below_the_range_of_floats_do_not_spoil_a_proof(T: int, nonlinearity: str) -> None:
+    m = Model(T=T, nonlinearity=nonlinearity)
+    e = explain(m.losses[-1], m.parameters["W"])
+    assert np.abs(e.terms[1]).max() < 1e-250 and prove(e, m.reference())
+    assert "vanished" in str(e) or all(term.any() for term in e.terms.values())
+
+
+def test_a_steep_net_is_held_to_1e_11_and_an_ordinary_one_to_1e_12() -> None:
+    ordinary, steep = Model(), Model()
+    steep.arrays["W"] = steep.arrays["W"] * 20
+    for m, allowed in ((ordinary, 1e-12), (steep, 1e-11)):
+        h, losses = Tensor(m.arrays["h_0"]), []
+        W = Tensor(m.arrays["W"], requires_grad=True, name="W")
+        for t in range(1, m.T + 1):
+            with scope(t=t):
+                h = F.tanh(h @ W + 0.3).named("h")
+                losses.append((h * h).sum())
+        proof = prove(explain(losses[-1], W))
+        assert proof, str(proof)
+        assert {w.tolerance for w in proof.witnesses if "complex step" in w.route} == {allowed}
+
+
+def test_float32_is_refused_with_a_word_about_it() -> None:
+    w = Tensor(np.float32(0.5), requires_grad=True, name="w")
+    with scope(t=1):
+        s = w * np.float32(0.3)
+    with pytest.raises(ValueError, match=r"float32.*expected float64"):
+        prove(explain(s, w))
+
+
+def test_a_large_weight_is_proved_along_random_directions_and_a_millionth_is_seen() -> None:
+    m = Model(T=3, H=70)
+    e = explain(m.losses[-1], m.parameters["W"])
+    proof = prove(e)
+    routes = {w.route for w in proof.witnesses}
+    assert proof and {"complex step, 4096 directions", "differences, 4096 directions"} <= routes
+    wrong = e.total.copy()
+    wrong[np.unravel_index(np.abs(wrong).argmax(), wrong.shape)] *= 1 + 1e-6
+    assert ("total", "complex step, 4096 directions") in notice(prove(replace(e, total=wrong)))
+
+
+def test_a_weight_made_at_step_0_is_not_taken_for_an_initial_state() -> None:
+    W, s = None, Tensor(np.ones((1, 2)))
+    for t in range(3):
+        with scope(t=t):
+            W = W if W is not None else Tensor(np.eye(2), requires_grad=True, name="W")
+            s = F.tanh(s @ W).named("s")
+    with pytest.raises(ValueError, match=r"made at step 0.*outside the loop"):
+        explain(s.sum(), W)

@@ -584,10 +584,13 @@ def test_a_drawing_never_raises_in_a_notebook(monkeypatch: pytest.MonkeyPatch) -
     assert drawn._repr_html_().startswith("<pre>")
 
 
-if __name__ == "__main__":
-    GOLDEN.mkdir(exist_ok=True)
-    for file in ("rnn_T2.dot", "expression.dot"):
-        (GOLDEN / file).write_text(golden(file), encoding="utf-8", newline="\n")
+def test_a_recurrence_of_one_number_is_drawn() -> None:
+    w, s = Tensor(0.2, requires_grad=True, name="w"), Tensor(0.9, name="s")
+    for t in (1, 2, 3):
+        with scope(t=t):
+            s = (w * s).named("s")
+    svg = draw(s, recording=record(s)).svg
+    assert "s₃" in svg and "w.grad = Σ 3 uses" in svg
 
 
 def test_without_graphviz_on_the_path_pygraphviz_draws_at_the_same_positions(tmp_path: Path,
@@ -603,3 +606,9 @@ def test_without_graphviz_on_the_path_pygraphviz_draws_at_the_same_positions(tmp
     assert drawing.rendered_by == "pygraphviz"
     width = float(ET.parse(tmp_path / "chain.svg").getroot().attrib["width"].removesuffix("pt"))
     assert drawing.picture is not None and width == pytest.approx(drawing.picture.width, rel=0.1)
+
+
+if __name__ == "__main__":
+    GOLDEN.mkdir(exist_ok=True)
+    for file in ("rnn_T2.dot", "expression.dot"):
+        (GOLDEN / file).write_text(golden(file), encoding="utf-8", newline="\n")

@@ -75,7 +75,7 @@ def prove(explanation: Explanation, reference: RNN | None = None) -> Proof:
     e, loss, W = explanation, explanation.loss, explanation.parameter
     if loss.dtype != np.float64:
         raise ValueError(f"prove: the graph is in {loss.dtype}, whose rounding hides mistakes; expected float64")
-    held = {(node, i): node.inputs[i].data for node, i in recurrence_edges(order([loss]))}
+    held = {(node, i): node.saved[1 + i] for node, i in recurrence_edges(order([loss]))}
     exact = STEEP if is_steep(loss) else EXACT
     ours, theirs, off = slopes(e, e.total, differences=True)
     how = "every element" if W.size <= MOST else f"{MOST} directions"
@@ -141,8 +141,7 @@ def slopes(e: Explanation, part: Array, held: Mapping[Any, Array] | None = None,
     rng = np.random.default_rng(0)
     count = min(W.size, MOST)
     gradient, coarse = np.empty(count), np.empty(count)
-    whole = W.size <= MOST
-    directions = None if whole else rng.normal(size=(count, W.size)) / np.sqrt(W.size)
+    directions = None if W.size <= MOST else rng.normal(size=(count, W.size)) / np.sqrt(W.size)
     chunk = max(1, LARGEST // max(W.size, 64))
     for start in range(0, count, chunk):
         rows = np.arange(start, min(start + chunk, count))

@@ -818,3 +818,10 @@ def test_order_and_every_bit_are_independent_of_the_hash_seed() -> None:
     assert "'cell.U', 'cell.W', 'cell.b', 'cell.h_0', 'heads.0.V', 'heads.0.c', 'heads.1.V'" in first
     assert first.count("\n") == 9
     assert printed("4242") == first
+
+
+def test_a_copied_or_pickled_leaf_keeps_its_scope() -> None:
+    with scope(layer=1, t=0):
+        h_0 = Tensor([0.5, 0.25], requires_grad=True, name="h_0")
+    for again in (copy.deepcopy(h_0), pickle.loads(pickle.dumps(h_0))):
+        assert dict(again.scope) == {"layer": 1, "t": 0} and again.name == "h_0" and again.requires_grad

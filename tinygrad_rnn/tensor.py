@@ -81,10 +81,10 @@ class Tensor:
         return f"Tensor({np.array2string(self._data, precision=4, threshold=8, prefix='Tensor(')}{name}{made}{where})"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Leaves can be copied and pickled; a result would drag its whole graph along."""
-        if self.op is not None:
+        if self.op is not None:  # leaves can be copied and pickled; a result would drag its whole graph along
             raise RuntimeError(f"{self!r} is part of a graph; copy or pickle its detach()")
-        return type(self), (self._data, self.requires_grad, self.name), (None, {"grad": self.grad})
+        kept = {"grad": self.grad, "scope": dict(self.scope)}
+        return type(self), (self._data, self.requires_grad, self.name), (None, kept)
 
     @property
     def ndim(self) -> int: return len(self.shape)

@@ -257,10 +257,23 @@ def test_what_does_not_fit_is_refused_and_the_step_is_named() -> None:
         nn.unroll(cell, xs)
 
 
-@pytest.mark.parametrize("empty", [[], (), np.zeros((0, B, D)), Tensor(np.zeros((0, B, D))), 3.0])
+@pytest.mark.parametrize("empty", [[], (), np.zeros((0, B, D)), Tensor(np.zeros((0, B, D)))])
 def test_a_sequence_without_steps_is_refused(empty: Any) -> None:
     with pytest.raises(ValueError, match="at least one step"):
         nn.unroll(cell_of(), empty)
+
+
+@pytest.mark.parametrize("wrong", [3.0, np.zeros(4), Tensor(np.zeros(4)), np.arange(4)])
+def test_a_sequence_without_a_batch_is_refused_and_told_its_shape(wrong: Any) -> None:
+    with pytest.raises(ValueError, match=rf"xs has shape .*expected \(T, B, {D}\)"):
+        nn.unroll(cell_of(), wrong)
+
+
+def test_a_list_of_steps_is_the_array_of_them() -> None:
+    cell, x = cell_of(), normal(5, 4, B, D)
+    whole, _ = nn.unroll(cell, x)
+    listed, _ = nn.unroll(cell, [Tensor(step) for step in x])
+    assert all(np.array_equal(a.data, b.data) for a, b in zip(whole, listed))
 
 
 def test_a_cell_is_made_of_sizes_and_a_known_nonlinearity() -> None:

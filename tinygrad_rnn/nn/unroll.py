@@ -25,8 +25,11 @@ def unroll(cell: Cell, xs: Tensor | Array | Sequence[Any], state: Any = None, *,
     very recurrence made at step `start` or later: its steps could not be told apart.
     """
     xs = xs if isinstance(xs, Tensor | list | tuple) else np.asarray(xs)
-    if len(np.shape(xs)) == 0 or len(xs) == 0:
-        raise ValueError(f"unroll: expected at least one step, got xs of shape {np.shape(xs)}")
+    if not isinstance(xs, list | tuple) and xs.ndim < 2:
+        raise ValueError(f"unroll: xs has shape {xs.shape}; expected (T, B, {getattr(cell, 'input_size', 'D')}), or "
+                         "integer ids (T, B)")
+    if len(xs) == 0:
+        raise ValueError("unroll: expected at least one step, got none")
     outputs = []
     with scope(layer=layer, direction=direction):
         with scope(t=start - 1):

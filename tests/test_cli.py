@@ -69,6 +69,14 @@ def test_explain_gives_the_numbers_as_json_and_nothing_else(capsys: Captured) ->
     assert np.linalg.norm(found["total"]) == pytest.approx(found["norms"]["total"], rel=1e-12)
 
 
+@pytest.mark.parametrize("arguments", [["explain"], ["check", "--steps", "3"]])
+def test_out_keeps_the_result_of_what_writes_no_other_file(arguments: list[str], tmp_path: Path,
+                                                           capsys: Captured) -> None:
+    assert run(*arguments, "--json", "--out", tmp_path / "new") == 0
+    written = (tmp_path / "new" / f"{arguments[0]}.json").read_text(encoding="utf-8")
+    assert json.loads(written) == json.loads(capsys.readouterr().out)
+
+
 @pytest.mark.parametrize("parameter", ["U", "W", "b", "V", "c"])
 @pytest.mark.parametrize("nonlinearity", ["tanh", "sigmoid"])
 def test_explain_proves_every_parameter(parameter: str, nonlinearity: str, capsys: Captured) -> None:

@@ -48,8 +48,12 @@ def main(argv: list[str] | None = None) -> int:
             stream.reconfigure(errors="replace")
     try:
         result, good = options.run(options)
+        text = json.dumps(result, ensure_ascii=False, indent=2, allow_nan=False)
         if options.json:
-            print(json.dumps(result, ensure_ascii=False, indent=2, allow_nan=False))
+            print(text)
+        if "files" not in result and options.out:
+            options.out.mkdir(parents=True, exist_ok=True)
+            (options.out / f"{options.verb}.json").write_text(text + "\n", encoding="utf-8")
         sys.stdout.flush()
     except BrokenPipeError:  # whoever reads has read enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -86,6 +90,8 @@ def parser() -> argparse.ArgumentParser:
         added.add_argument("--seed", type=at_least(0), default=0, help="of all random numbers (default 0)")
         if run in (tour, draw, train_verb):
             added.add_argument("--out", type=Path, default=Path("out"), help="folder for files (default out)")
+        else:
+            added.add_argument("--out", type=Path, help="folder for the result as JSON (default: none is written)")
         added.add_argument("--json", action="store_true", help="print the result as JSON instead")
         return added
 
@@ -224,13 +230,15 @@ def generate_verb(options: argparse.Namespace) -> tuple[dict[str, Any], bool]:
     model = CharRNN.load(options.model)
     pieces = generate(model, options.prompt, options.length, temperature=options.temperature,
                       rng=np.random.default_rng(options.seed))
-    if options.json:
-        return {"text": options.prompt + "".join(pieces)}, True
-    print(options.prompt, end="")
+    text = options.prompt
+    if not options.json:
+        print(text, end="")
     for piece in pieces:
-        print(piece, end="", flush=True)
-    print()
-    return {}, True
+        text += piece
+        if not options.json:
+            print(piece, end="", flush=True)
+    say(options, "")
+    return {"text": text}, True
 
 
 # ------------------------------------------------------------------------------------------------------ their parts

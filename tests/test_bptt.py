@@ -792,3 +792,12 @@ def test_a_weight_that_is_made_inside_the_first_step_is_still_used_by_every_step
     a = terms(losses, W, arrays=True)
     assert a.steps == (1, 2, 3, 4)
     assert apart(dense(a, loop.T), loop.A("W")) < EXACT
+
+
+def test_the_norm_of_a_term_whose_squares_vanish_is_not_zero() -> None:
+    w, s = Tensor(1e-60, requires_grad=True, name="w"), Tensor(1.0)
+    for t in (1, 2, 3, 4):
+        with scope(t=t):
+            s = (w * s).named("s")
+    a = terms([s], w)  # each of the four terms is w³
+    assert a.norms[0].tolist() == pytest.approx([1e-180] * 4, rel=1e-12)

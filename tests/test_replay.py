@@ -11,7 +11,7 @@ from conftest import CASES, Case, apart, every_case, leaf, normal
 
 from tinygrad_rnn import Tensor, nn, no_grad, scope
 from tinygrad_rnn import functional as F
-from tinygrad_rnn.recording import record, watch
+from tinygrad_rnn.recording import record, walk
 from tinygrad_rnn.replay import evaluate, replay
 from tinygrad_rnn.steps import is_recurrence, lane_of, recurrence_edges, step_of
 from tinygrad_rnn.tensor import order
@@ -317,16 +317,12 @@ def test_a_recording_refuses_what_backward_refuses() -> None:
         record((h * Tensor(1j)).sum())
 
 
-def test_watching_shows_every_edge_once_and_can_cut() -> None:
+def test_walking_shows_every_edge_once_and_can_cut() -> None:
     x = leaf([2.0])
     y = F.exp(x) * x
-    seen: list[Any] = []
-
-    def see(node: Tensor, position: int, g: np.ndarray, d: Any) -> bool:
-        seen.append((node.op.name, position))
-        return (node.op.name, position) == ("mul", 0)
     totals = {y: np.array([1.0])}
-    watch(totals, see)
+    edges = walk(totals, lambda node, position: (node.op.name, position) == ("mul", 0))
+    seen = [(node.op.name, position) for node, position, _, _ in edges]
     assert seen == [("mul", 0), ("mul", 1)]
     assert totals[x].tolist() == [np.exp(2.0)]
 

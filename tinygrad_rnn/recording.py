@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from .ops import Array, Indexed
-from .tensor import Tensor, sweep
+from .tensor import Edge, Tensor, sweep
 
 
 @dataclass(frozen=True)
@@ -35,20 +35,18 @@ def record(root: Tensor, gradient: Any = None, cut: Container[tuple[Tensor, int]
         raise ValueError(f"record: the gradient has shape {totals[root].shape}, the root {root.shape}")
     gradients = dict(totals)
     contributions: dict[tuple[Tensor, int], Any] = {}
-
-    def keep(node: Tensor, position: int, g: Array, d: Any) -> bool:
+    for node, position, g, d in walk(totals, lambda node, position: (node, position) in cut):
         gradients[node] = g
-        if (node, position) in cut:
-            return True
-        contributions[node, position] = d if isinstance(d, Indexed) else np.asarray(d)
-        return False
-
-    watch(totals, keep)
+        if (node, position) not in cut:
+            contributions[node, position] = d if isinstance(d, Indexed) else np.asarray(d)
     return Recording(root, gradients | totals, contributions, cut)
 
 
-def watch(totals: dict[Tensor, Array], see: Callable[[Tensor, int, Array, Any], bool]) -> None:
-    """Sweep back from the roots in `totals` and show every edge to `see`, which answers True to cut it."""
+def walk(totals: dict[Tensor, Array], cut: Callable[[Tensor, int], bool]) -> Iterator[Edge]:
+    """The edges of the sweep back from the roots in `totals`, where nothing goes on along those that are `cut`.
+
+    A cut edge, one at which cut(node, input position) is true, is shown too, with what it would have contributed.
+    """
     edges = sweep(totals)
     answer = None
     while True:
@@ -56,4 +54,5 @@ def watch(totals: dict[Tensor, Array], see: Callable[[Tensor, int, Array, Any], 
             edge = edges.send(answer)
         except StopIteration:
             return
-        answer = see(*edge)
+        yield edge
+        answer = cut(edge[0], edge[1])

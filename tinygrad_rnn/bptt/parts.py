@@ -11,23 +11,22 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from html import escape
 from typing import Any
 
 import numpy as np
 
 from ..ops import Array
-from ..recording import watch
+from ..recording import walk
 from ..steps import is_recurrence, is_state, step_of
-from ..tensor import Tensor, order, sweep
-from .tables import explanation_table, terms_table
+from ..tensor import Tensor, order
+from .tables import Printed, explanation_table, norms, terms_table
 
 Step = int | None  # None: used outside every step
 Use = tuple[Tensor, int]  # an edge: node and input position
 
 
 @dataclass(frozen=True, repr=False)
-class Explanation:
+class Explanation(Printed):
     """dE/dW in its parts; all arrays have W's shape. explicit + implicit = total = Σ_k terms[k].
 
     explicit_terms[k] is what of terms[k] crosses no recurrence edge: as a rule all of it where k = t, else nothing.
@@ -50,9 +49,6 @@ class Explanation:
     def __repr__(self) -> str:
         return explanation_table(self)
 
-    def _repr_html_(self) -> str:
-        return f"<pre>{escape(repr(self))}</pre>"
-
 
 def explain(loss: Tensor, parameter: Tensor) -> Explanation:
     """Take dE/dW apart: `loss` a scalar E, `parameter` any tensor W in its graph that requires a gradient.
@@ -61,37 +57,26 @@ def explain(loss: Tensor, parameter: Tensor) -> Explanation:
     """
     reached([loss], parameter)
     one = np.ones((), loss.dtype)
-    carried: dict[Tensor, Array] = {}
-
-    def carry(node: Tensor, position: int, d: Any) -> bool:
-        """Stop at a recurrence edge, and keep what it would have brought to the state."""
-        if not is_recurrence(node, position):
-            return False
-        state = node.inputs[position]
-        carried[state] = carried[state] + d if state in carried else np.asarray(d)
-        return True
-
-    explicit = flow({loss: one}, parameter, carry)
-    return Explanation(loss, parameter, np.array(explicit), np.array(flow(carried, parameter)),
+    explicit = np.zeros(parameter.shape)
+    carried: dict[Tensor, Array] = {}  # what the recurrence edges would have brought to the states
+    for node, position, _, d in walk({loss: one}, lambda n, i: is_recurrence(n, i) or n.inputs[i] is parameter):
+        x = node.inputs[position]
+        if is_recurrence(node, position):
+            carried[x] = carried[x] + d if x in carried else np.asarray(d)
+        elif x is parameter:
+            explicit = explicit + d
+    return Explanation(loss, parameter, explicit, np.array(flow(carried, parameter)),
                        np.array(flow({loss: one}, parameter)), in_order(by_step({loss: one}, parameter)),
                        in_order(by_step({loss: one}, parameter, is_recurrence)))
 
 
-def flow(totals: dict[Tensor, Array], parameter: Tensor,
-         stop: Callable[[Tensor, int, Any], bool] = lambda *edge: False) -> Any:
-    """What reaches W of the gradients in `totals`, along all edges but those at which `stop` answers True."""
+def flow(totals: dict[Tensor, Array], parameter: Tensor) -> Any:
+    """What reaches W of the gradients in `totals`; what is behind W does not matter."""
     found = totals.get(parameter, np.zeros(parameter.shape))
-
-    def see(node: Tensor, position: int, g: Array, d: Any) -> bool:
-        nonlocal found
-        if stop(node, position, d):
-            return True
-        if node.inputs[position] is parameter:
-            found = found + d
-        return node.inputs[position] is parameter  # what is behind W does not matter
-
     if roots := {x: g for x, g in totals.items() if x is not parameter}:
-        watch(roots, see)
+        for node, position, _, d in walk(roots, lambda n, i: n.inputs[i] is parameter):
+            if node.inputs[position] is parameter:
+                found = found + d
     return found
 
 
@@ -104,7 +89,7 @@ def in_order(terms: Iterable[tuple[Step, Array]]) -> dict[Step, Array]:
 
 
 @dataclass(frozen=True, repr=False)
-class Terms:
+class Terms(Printed):
     """A[t,k] = ∂E_t/∂W⁽ᵏ⁾, rows t by loss, columns k by step of use (19).
 
     norms (T, K) are ‖A[t,k]‖ (Frobenius); rows (T, *W.shape) are dE_t/dW; columns (K, *W.shape) all that use k
@@ -128,9 +113,6 @@ class Terms:
     def __repr__(self) -> str:
         return terms_table(self)
 
-    def _repr_html_(self) -> str:
-        return f"<pre>{escape(repr(self))}</pre>"
-
 
 def terms(losses: Sequence[Tensor], parameter: Tensor, *, arrays: bool = False) -> Terms:
     """The matrix A[t,k] of all losses at once, in one sweep that carries one seed for each loss.
@@ -147,10 +129,10 @@ def terms(losses: Sequence[Tensor], parameter: Tensor, *, arrays: bool = False) 
     rows = np.zeros((len(losses), *parameter.shape))
     for k, d in by_step(seeds, parameter):
         rows += d
-        found[k] = np.sqrt((d * d).reshape(len(losses), -1).sum(1)), d.sum(0), d if arrays else None
+        found[k] = norms(d), d.sum(0), d if arrays else None
     steps = tuple(sorted(found, key=by_time))
-    norms, columns, each = zip(*(found[k] for k in steps))
-    return Terms(parameter, tuple(losses), steps, np.stack(norms, 1), rows, np.stack(columns),
+    sizes, columns, each = zip(*(found[k] for k in steps))
+    return Terms(parameter, tuple(losses), steps, np.stack(sizes, 1), rows, np.stack(columns),
                  np.stack(each, 1) if arrays else None)
 
 
@@ -165,17 +147,13 @@ def by_step(seeds: dict[Tensor, Array], parameter: Tensor,
     before = made_before(nodes, parameter)
     left = Counter(k for k, _ in reads(nodes, parameter, before))
     received: dict[Step, dict[Tensor, Array]] = {k: {} for k in left}
-    edges = sweep(dict(seeds))
-    answer = None
-    while True:
-        try:
-            node, position, _, d = edges.send(answer)
-        except StopIteration:
-            break
-        x, k = node.inputs[position], step_of_use(node, parameter)
-        answer = cut(node, position)
-        if not answer and (x is parameter or x in before):
-            answer = True  # W is reached
+
+    def reads_it(node: Tensor, position: int) -> bool:
+        return node.inputs[position] is parameter or node.inputs[position] in before
+
+    for node, position, _, d in walk(dict(seeds), lambda n, i: cut(n, i) or reads_it(n, i)):
+        if reads_it(node, position) and not cut(node, position):
+            x, k = node.inputs[position], step_of_use(node, parameter)
             received[k][x] = received[k][x] + d if x in received[k] else np.asarray(d)
             left[k] -= 1
             if not left[k]:
@@ -219,11 +197,6 @@ def made_before(nodes: list[Tensor], parameter: Tensor) -> set[Tensor]:
     return found
 
 
-def inputs_of(*roots: Tensor) -> set[Tensor]:
-    """Everything that the roots are made of."""
-    return {x for node in order(roots) for x in node.inputs}
-
-
 def reached(losses: Sequence[Tensor], parameter: Tensor) -> None:
     """ValueError unless all losses are scalars, and W is in their graph, and something there has a step."""
     for x in (*losses, parameter):
@@ -232,12 +205,13 @@ def reached(losses: Sequence[Tensor], parameter: Tensor) -> None:
     for loss in losses:
         if loss.shape != ():
             raise ValueError(f"expected a scalar loss, got {loss!r}")
-    inside = inputs_of(*losses)
+    nodes = order(losses)
+    inside = {x for node in nodes for x in node.inputs}
     if parameter not in inside or not parameter.requires_grad:
         names = ", ".join(sorted({x.name or "an unnamed leaf" for x in inside if x.op is None and x.requires_grad}))
         raise ValueError(f"{losses[0].name or 'the loss'} does not depend on this {parameter.name or 'parameter'}; "
                          f"in its graph: {names or 'nothing that requires a gradient'}")
-    readers = {step_of(node) for node in order(losses) for x in node.inputs if x is parameter}
+    readers = {step_of(node) for node in nodes if parameter in node.inputs}
     if parameter.op is None and is_state(parameter) and len(readers) > 1:
         raise ValueError(f"{parameter.name or 'the parameter'} was made at step 0, as an h_0 is, but {len(readers)} "
                          "steps read it: make a weight outside the loop")

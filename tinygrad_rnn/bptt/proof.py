@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
-from html import escape
 from typing import Any
 
 import numpy as np
@@ -23,7 +22,7 @@ from ..steps import recurrence_edges
 from ..tensor import Tensor, order, sweep
 from .parts import Explanation, Step, uses
 from .reference import RNN
-from .tables import proof_table, subscript
+from .tables import Printed, proof_table, subscript
 
 EXACT, DIFFERENCES = 1e-12, 1e-7  # what the routes must agree to, as max |a - b| / max |b|
 STEEP, FLAT = 1e-11, 2.5e-5  # the same where a unit's slope, as of tanh at |z| ≥ 6, is so flat that it has lost digits
@@ -50,7 +49,7 @@ class Witness:
 
 
 @dataclass(frozen=True, repr=False)
-class Proof:
+class Proof(Printed):
     """An explanation and its witnesses. True when all agree with it."""
 
     explanation: Explanation
@@ -61,9 +60,6 @@ class Proof:
 
     def __repr__(self) -> str:
         return proof_table(self)
-
-    def _repr_html_(self) -> str:
-        return f"<pre>{escape(repr(self))}</pre>"
 
 
 def prove(explanation: Explanation, reference: RNN | None = None) -> Proof:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from html import escape
 from textwrap import fill
 from typing import TYPE_CHECKING
 
@@ -19,14 +20,29 @@ SUBSCRIPTS = str.maketrans("0123456789-", "₀₁₂₃₄₅₆₇₈₉₋")
 SHOWN = 12  # steps listed one by one; of more, the newest and the oldest
 
 
+class Printed:
+    """What shows itself in a notebook as it prints."""
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{escape(repr(self))}</pre>"
+
+
 def subscript(symbol: str, t: object) -> str:
     return symbol if t is None else f"{symbol}{str(t).translate(SUBSCRIPTS)}"
 
 
 def norm(x: Array) -> float:
-    """Frobenius, also of numbers whose squares leave the range of floats."""
-    largest = float(np.abs(x).max(initial=0.0)) or 1.0
-    return largest * float(np.linalg.norm((x / largest).ravel()))
+    """Frobenius."""
+    return float(norms(np.asarray(x)[None])[0])
+
+
+def norms(x: Array) -> Array:
+    """The Frobenius norm of each x[i], also of numbers whose squares leave the range of floats."""
+    size = np.abs(x).reshape(len(x), -1)
+    largest = size.max(axis=1, initial=0.0)
+    largest[largest == 0] = 1.0
+    found: Array = largest * np.sqrt(((size / largest[:, None]) ** 2).sum(axis=1))
+    return found
 
 
 def table(head: list[str], rows: list[list[str]], *, left: tuple[int, ...] = (0,)) -> str:

@@ -16,7 +16,7 @@ from tinygrad_rnn import Tensor, nn, scope
 from tinygrad_rnn import functional as F
 from tinygrad_rnn.bptt import explain, prove, terms
 from tinygrad_rnn.steps import recurrence_edges
-from tinygrad_rnn.tensor import order
+from tinygrad_rnn.sweep import order
 
 each_case = pytest.mark.parametrize(("label", "name"), CASES, ids=[f"{label}-{name}" for label, name in CASES])
 LOOPS = {"plain": PlainLoop(), "mask before": PlainLoop(before="mask"), "tanh before": PlainLoop(before="tanh"),

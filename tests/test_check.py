@@ -12,7 +12,8 @@ from conftest import Case, broken, every_argument, generator, leaf, normal, scal
 from tinygrad_rnn import Tensor, gradcheck, nn, ops, scope
 from tinygrad_rnn import functional as F
 from tinygrad_rnn.check import Report, culprits
-from tinygrad_rnn.tensor import apply, order
+from tinygrad_rnn.sweep import order
+from tinygrad_rnn.tensor import apply
 
 EXACTLY: dict[str, Any] = {"method": "complex step", "rtol": 1e-9, "atol": 1e-12}
 XS = normal(1, 4, 2, 3)

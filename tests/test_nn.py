@@ -10,7 +10,7 @@ from conftest import FIXTURES, apart, complex_step, generator, leaf, normal
 
 from tinygrad_rnn import Tensor, nn, no_grad, scope
 from tinygrad_rnn import functional as F
-from tinygrad_rnn.tensor import order, sweep
+from tinygrad_rnn.sweep import order, sweep
 
 T, B, D, H = 5, 3, 4, 6
 

@@ -30,7 +30,7 @@ from make_fixtures import make_all
 from tinygrad_rnn import Tensor, no_grad, ops
 from tinygrad_rnn import functional as F
 from tinygrad_rnn.broadcasting import unbroadcast
-from tinygrad_rnn.tensor import sweep
+from tinygrad_rnn.sweep import sweep
 
 
 def loaded(name: str) -> dict[str, np.ndarray]:

@@ -14,7 +14,7 @@ from tinygrad_rnn import functional as F
 from tinygrad_rnn.recording import record, walk
 from tinygrad_rnn.replay import evaluate, replay
 from tinygrad_rnn.steps import is_recurrence, lane_of, recurrence_edges, step_of
-from tinygrad_rnn.tensor import order
+from tinygrad_rnn.sweep import order
 
 T, B, D, H = 5, 2, 3, 4
 XS, WEIGHTS = normal(1, T, B, D), normal(2, T, B, H)

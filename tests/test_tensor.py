@@ -25,7 +25,8 @@ from hypothesis import strategies as st
 from tinygrad_rnn import Tensor, nn, no_grad, ops, optim, scope
 from tinygrad_rnn import functional as F
 from tinygrad_rnn.scope import current
-from tinygrad_rnn.tensor import apply, order, sweep
+from tinygrad_rnn.sweep import order, sweep
+from tinygrad_rnn.tensor import apply
 
 ROOT = Path(__file__).parents[1]
 

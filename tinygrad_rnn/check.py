@@ -13,7 +13,8 @@ import numpy as np
 
 from .ops import Array
 from .scope import no_grad, told
-from .tensor import Tensor, order, partials, sweep
+from .sweep import order, partials, sweep
+from .tensor import Tensor
 
 Method = Literal["differences", "complex step"]
 COMPLEX_STEP = 1e-20  # its square underflows against 1: the complex step has no truncation error and no cancellation

@@ -97,12 +97,11 @@ def by_real(x: Array) -> Array:
 
 
 # ------------------------------------------------------------------------------------------------------- arithmetic
-def add_da(g: Array, y: Array, a: Array, b: Array) -> Array: return g
-def add_db(g: Array, y: Array, a: Array, b: Array) -> Array: return g
-ADD = Op("add", "y = a + b", np.add, add_da, add_db, elementwise=True)
+def passed(g: Array, y: Array, a: Array, b: Array) -> Array: return g  # the sweep knows it, and saves the call
+ADD = Op("add", "y = a + b", np.add, passed, passed, elementwise=True)
 
 def sub_db(g: Array, y: Array, a: Array, b: Array) -> Array: return -g
-SUB = Op("sub", "y = a - b", np.subtract, add_da, sub_db, elementwise=True)
+SUB = Op("sub", "y = a - b", np.subtract, passed, sub_db, elementwise=True)
 
 def mul_da(g: Array, y: Array, a: Array, b: Array) -> Array: return g * b
 def mul_db(g: Array, y: Array, a: Array, b: Array) -> Array: return g * a
@@ -138,7 +137,7 @@ MATMUL = Op("matmul", "y = a b", np.matmul, matmul_da, matmul_db, broadcasts=Tru
 
 # --------------------------------------------------------------------------------------------- functions of one array
 def tanh_dx(g: Array, y: Array, x: Array) -> Any:
-    return g - g * y * y  # g (1 - y²): a Python scalar costs more than a product of small arrays
+    return g - g * (y * y)  # g (1 - y²): a Python scalar costs more than a product of small arrays
 TANH = Op("tanh", "y = tanh x", np.tanh, tanh_dx, elementwise=True)
 
 def sigmoid_forward(x: Array) -> Any:

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from .ops import Array, Indexed
-from .tensor import Edge, Tensor, sweep
+from .sweep import Edge, sweep
+from .tensor import Tensor
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,8 @@ import numpy as np
 
 from . import ops
 from .ops import Array
-from .tensor import Tensor, apply, constant, order
+from .sweep import order
+from .tensor import Tensor, apply, constant
 
 Key = Tensor | tuple[Tensor, int]
 

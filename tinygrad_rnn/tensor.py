@@ -1,4 +1,4 @@
-"""Floor 1: the Tensor, the scope it is made in, `apply`, and the reverse sweep. Knows no derivative and no time.
+"""Floor 1: the Tensor and `apply`, which makes one from others. Knows no derivative and no time.
 
 A result remembers its primitive, its inputs and the arrays the forward pass saw. Backward walks that graph, newest node
 first, and leaves it as it was; it is freed, without the cycle collector, when its last root is dropped.
@@ -7,21 +7,44 @@ first, and leaves it as it was; it is freed, without the cycle collector, when i
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from itertools import count
-from operator import attrgetter
 from typing import Any, NoReturn, Self
 
 import numpy as np
 
 from . import ops
-from .broadcasting import fitted
-from .ops import Array, Axis, Indexed, Op, from_end
+from .ops import Array, Axis, Op, from_end
 from .scope import current, told
+from .sweep import sweep
 
-Edge = tuple["Tensor", int, Array, Any]  # node, input position, incoming gradient, contribution
-next_index = count().__next__
+indices = count()
 new = object.__new__
+
+
+def operator(op: Op) -> Callable[[Any, Any], Tensor]:
+    """The method behind an operator: `apply(op, (a, b))` in one frame, as it decides the speed of everything."""
+    def method(a: Any, b: Any) -> Tensor:
+        context = current()
+        try:
+            x0, x1 = a._data, b._data
+            y = op.forward(x0, x1)
+            if not (context.recording and (a.requires_grad or b.requires_grad)):
+                return constant(np.asarray(y))
+        except (ValueError, TypeError, AttributeError):
+            return apply(op, (a, b))  # which mends it, or says what is wrong
+        out = new(Tensor)
+        if op.elementwise and a.shape and a.shape == b.shape:
+            out._data, out.shape, out.fits = y, a.shape, True
+        else:
+            out._data = y = np.asarray(y)
+            out.shape, out.fits = y.shape, False
+        out.requires_grad, out.grad, out.name = True, None, None
+        out.op, out.inputs = op, (a, b)
+        out.settings, out.saved = None, (y, x0, x1)
+        out.scope, out.index = context.scope, next(indices)
+        return out
+    return method
 
 
 class Tensor:
@@ -52,7 +75,7 @@ class Tensor:
         self.inputs: tuple[Tensor, ...] = ()
         self.settings: dict[str, Any] | None = None
         self.saved: tuple[Any, ...] = ()
-        self.scope, self.index = current().scope, next_index()
+        self.scope, self.index = current().scope, next(indices)
 
     @property
     def data(self) -> Array:
@@ -108,17 +131,17 @@ class Tensor:
         out.name, out.scope = self.name, self.scope
         return out
 
-    def __add__(self, other: Any) -> Tensor: return apply(ops.ADD, (self, other))
+    __add__ = operator(ops.ADD)
     def __radd__(self, other: Any) -> Tensor: return apply(ops.ADD, (other, self))
-    def __sub__(self, other: Any) -> Tensor: return apply(ops.SUB, (self, other))
+    __sub__ = operator(ops.SUB)
     def __rsub__(self, other: Any) -> Tensor: return apply(ops.SUB, (other, self))
-    def __mul__(self, other: Any) -> Tensor: return apply(ops.MUL, (self, other))
+    __mul__ = operator(ops.MUL)
     def __rmul__(self, other: Any) -> Tensor: return apply(ops.MUL, (other, self))
-    def __truediv__(self, other: Any) -> Tensor: return apply(ops.DIV, (self, other))
+    __truediv__ = operator(ops.DIV)
     def __rtruediv__(self, other: Any) -> Tensor: return apply(ops.DIV, (other, self))
-    def __pow__(self, other: Any) -> Tensor: return apply(ops.POW, (self, other))
+    __pow__ = operator(ops.POW)
     def __rpow__(self, other: Any) -> Tensor: return apply(ops.POW, (other, self))
-    def __matmul__(self, other: Any) -> Tensor: return apply(ops.MATMUL, (self, other))
+    __matmul__ = operator(ops.MATMUL)
     def __rmatmul__(self, other: Any) -> Tensor: return apply(ops.MATMUL, (other, self))
     def __neg__(self) -> Tensor: return apply(ops.NEG, (self,))
 
@@ -177,20 +200,12 @@ def apply(op: Op, inputs: tuple[Any, ...], settings: dict[str, Any] | None = Non
     TypeError), naming the primitive, the shapes and the scope.
     """
     forward = op.forward
-    arity = op.arity
     try:
-        if arity == 2:  # one and two arguments are spelled out: they decide the speed of everything
-            a, b = inputs
-            x0, x1 = a._data, b._data
-            y = forward(x0, x1)
-            saved: tuple[Any, ...] = (y, x0, x1)
-            needs = a.requires_grad or b.requires_grad
-            fits = op.elementwise and a.shape == b.shape
-        elif arity == 1:
+        if op.arity == 1:  # spelled out: it decides, with `operator`, the speed of everything
             (a,) = inputs
             x0 = a._data
             y = forward(x0)
-            saved = (y, x0)
+            saved: tuple[Any, ...] = (y, x0)
             needs = a.requires_grad
             fits = op.elementwise
         else:
@@ -217,7 +232,7 @@ def apply(op: Op, inputs: tuple[Any, ...], settings: dict[str, Any] | None = Non
     out.grad, out.name = None, None
     out.op, out.inputs = op, inputs
     out.settings, out.saved = settings, saved
-    out.scope, out.index = context.scope, next_index()
+    out.scope, out.index = context.scope, next(indices)
     return out
 
 
@@ -235,99 +250,3 @@ def refuse(op: Op, inputs: tuple[Tensor, ...], settings: dict[str, Any] | None, 
     kind = next((k for k in (ValueError, IndexError, TypeError) if isinstance(error, k)), RuntimeError)
     given = ", ".join(f"{x.name or 'argument'} {x.shape}" for x in inputs) + (f" with {settings}" if settings else "")
     raise kind(f"{op.name} ({op.equation}) of {given}{told(current().scope)}: {error}") from error
-
-
-def order(roots: Iterable[Tensor]) -> list[Tensor]:
-    """The results that the roots are made of, newest first: the exact reverse of the program that made them."""
-    found = [root for root in roots if root.op is not None]
-    seen = set(found)
-    for node in found:
-        for x in node.inputs:
-            if x.op is not None and x not in seen:
-                seen.add(x)
-                found.append(x)
-    found.sort(key=attrgetter("index"), reverse=True)
-    return found
-
-
-def sweep(totals: dict[Tensor, Array]) -> Generator[Edge, bool | None, None]:
-    """The reverse sweep, edge by edge: yields (node, input position, incoming gradient, contribution) as each is made.
-
-    `totals` holds the roots with their gradients, (seeds..., *shape) each, and at the end the leaves with theirs. Who
-    answers one with `send(True)` keeps it out of the totals: the edge is cut. What is yielded is never written again.
-    Raises RuntimeError where no root requires a gradient, TypeError for complex roots, ValueError for a misshapen rule.
-    """
-    root, g = next(iter(totals.items()))
-    if not any(x.requires_grad for x in totals):
-        raise RuntimeError(f"{root!r} depends on nothing that requires a gradient: nothing to sweep")
-    if any(x.dtype.kind == "c" for x in totals):
-        raise TypeError(f"backward of {root!r}: complex results are for the complex step only")
-    return _sweep(totals, g.shape[: g.ndim - root.ndim])
-
-
-def _sweep(totals: dict[Tensor, Array], seeds: tuple[int, ...]) -> Generator[Edge, bool | None, None]:
-    owned: set[Tensor] = set()  # the totals allocated here, which may be written: a first contribution is only borrowed
-    pop, get = totals.pop, totals.get
-
-    def own(x: Tensor, total: Any) -> None:
-        totals[x] = np.asarray(total)
-        owned.add(x)
-
-    for node in order(totals):
-        g = pop(node, None)
-        if g is None:
-            continue  # every edge to it was cut
-        op = node.op
-        fits = node.fits and op.trusted is op.rules
-        if op.arity == 1:  # one and two arguments are spelled out, as in apply
-            y, a = node.saved
-            (x,) = node.inputs
-            d = op.rules[0](g, y, a)
-            if not fits and d.shape != seeds + x.shape: d = fitted(d, node, 0, seeds)
-            if not (yield node, 0, g, d):
-                total = get(x)
-                if total is None: totals[x] = d
-                elif x in owned: total += d
-                else: own(x, total + d)
-        elif op.arity == 2:
-            y, a, b = node.saved
-            x, z = node.inputs
-            da, db = op.rules
-            if x.requires_grad:
-                d = da(g, y, a, b)
-                if not fits and d.shape != seeds + x.shape: d = fitted(d, node, 0, seeds)
-                if not (yield node, 0, g, d):
-                    total = get(x)
-                    if total is None: totals[x] = d
-                    elif x in owned: total += d
-                    else: own(x, total + d)
-            if z.requires_grad:
-                d = db(g, y, a, b)
-                if not fits and d.shape != seeds + z.shape: d = fitted(d, node, 1, seeds)
-                if not (yield node, 1, g, d):
-                    total = get(z)
-                    if total is None: totals[z] = d
-                    elif z in owned: total += d
-                    else: own(z, total + d)
-        else:
-            for position, (x, d) in enumerate(zip(node.inputs, partials(node, g))):
-                if not x.requires_grad: continue
-                if d.shape != seeds + x.shape: d = fitted(d, node, position, seeds)
-                if not (yield node, position, g, d):
-                    total = get(x)
-                    if type(d) is Indexed:
-                        if x not in owned: own(x, np.zeros(d.shape, d.g.dtype) if total is None else np.array(total))
-                        d.add_to(totals[x])
-                    elif total is None: totals[x] = d
-                    elif x in owned: total += d
-                    else: own(x, total + d)
-        if not fits and node.fits and g.size > 1 and all([x.requires_grad for x in node.inputs]):
-            op.trusted = op.rules  # every rule has given the shape of its argument, as elementwise rules always do
-
-
-def partials(node: Tensor, g: Array) -> Sequence[Any]:
-    """The contributions of one node to its inputs, None where an input requires no gradient."""
-    op, settings = node.op, node.settings or {}
-    if op.joint:
-        return list(op.joint(g, *node.saved, **settings))
-    return [rule(g, *node.saved, **settings) if x.requires_grad else None for x, rule in zip(node.inputs, op.rules)]

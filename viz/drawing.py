@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Literal
 
 from tinygrad_rnn.recording import Recording
-from tinygrad_rnn.tensor import Tensor, order
+from tinygrad_rnn.sweep import order
+from tinygrad_rnn.tensor import Tensor
 
 from . import dot, render, svg
 from .graph import Edge, Graph

@@ -14,7 +14,8 @@ import numpy as np
 
 from tinygrad_rnn.recording import Recording
 from tinygrad_rnn.steps import lane_of, recurrence_edges, step_of
-from tinygrad_rnn.tensor import Tensor, order
+from tinygrad_rnn.sweep import order
+from tinygrad_rnn.tensor import Tensor
 
 from . import notation
 

@@ -18,7 +18,8 @@ import numpy as np
 from ..ops import Array
 from ..recording import walk
 from ..steps import is_recurrence, is_state, step_of
-from ..tensor import Tensor, order
+from ..sweep import order
+from ..tensor import Tensor
 from .tables import Printed, explanation_table, norms, terms_table
 
 Step = int | None  # None: used outside every step

@@ -19,7 +19,8 @@ from ..check import COMPLEX_STEP
 from ..ops import Array
 from ..replay import evaluate, replay
 from ..steps import recurrence_edges
-from ..tensor import Tensor, order, sweep
+from ..sweep import order, sweep
+from ..tensor import Tensor
 from .parts import Explanation, Step, uses
 from .reference import RNN
 from .tables import Printed, proof_table, subscript

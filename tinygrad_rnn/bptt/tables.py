@@ -10,7 +10,7 @@ import numpy as np
 
 from ..ops import Array
 from ..steps import recurrence_edges, step_of
-from ..tensor import order
+from ..sweep import order
 
 if TYPE_CHECKING:
     from .parts import Explanation, Step, Terms

@@ -240,7 +240,7 @@ def test_one_step_is_a_sequence_and_inputs_are_named_x_unless_they_have_a_name()
 def test_what_does_not_fit_is_refused_and_the_step_is_named() -> None:
     cell, x, h = cell_of(), normal(2, B, D), Tensor(normal(3, B, H))
     for state in (h[:1], h[:, :1], Tensor(np.zeros(H)), Tensor(np.zeros((1, B, H))), Tensor(np.zeros((B + 1, H)))):
-        with scope(t=3), pytest.raises(ValueError, match=r"h has shape.*t=3.*\(3, 6\)"):
+        with scope(t=3), pytest.raises(ValueError, match=r"got h of shape.*t=3.*\(3, 6\)"):
             cell(x, state)
     for wrong in (normal(1, B, D + 1), normal(1, D), normal(1, T, B, D), np.zeros((B, D), int), Tensor(np.zeros(B))):
         with scope(t=3), pytest.raises(ValueError, match=r"x has shape.*t=3.*\(B, 4\)"):

@@ -816,7 +816,7 @@ def test_order_and_every_bit_are_independent_of_the_hash_seed() -> None:
         return subprocess.run([sys.executable, "-c", PROGRAM], env=environment, capture_output=True, text=True,
                               check=True).stdout
     first = printed("1")
-    assert "'cell.U', 'cell.W', 'cell.b', 'cell.h_0', 'heads.0.V', 'heads.0.c', 'heads.1.V'" in first
+    assert "'cell.h_0', 'cell.U', 'cell.W', 'cell.b', 'heads.0.V', 'heads.0.c', 'heads.1.V'" in first
     assert first.count("\n") == 9
     assert printed("4242") == first
 

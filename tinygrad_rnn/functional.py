@@ -110,6 +110,19 @@ def where(condition: Any, a: Any, b: Any) -> Tensor:
     return apply(ops.WHERE, (a, b), {"condition": np.array(condition, bool)})
 
 
+def dropout(x: Any, p: float, *, rng: np.random.Generator) -> Tensor:
+    """x∘m / (1-p), where each m is 0 with probability p, else 1, drawn from `rng`: the mean stays. 0 ≤ p < 1."""
+    check_probability(p)
+    x = as_tensor(x)
+    kept = ((rng.random(x.shape) >= p) / (1 - p)).astype(x.dtype)
+    return apply(ops.MUL, (x, kept))
+
+
+def check_probability(p: float) -> None:
+    if not isinstance(p, int | float) or not 0 <= p < 1:
+        raise ValueError(f"dropout {p!r}: expected a number from 0 to below 1")
+
+
 def one_axis(axis: int, x: Any) -> int:
     if not isinstance(axis, int | np.integer):
         raise TypeError(f"axis {axis!r}: expected one integer")

@@ -1,8 +1,11 @@
-"""Recurrent networks as computation graphs: parameters, cells, the unrolling, and layers without time."""
+"""Recurrent networks as computation graphs: parameters, cells, the unrolling, layers over time and without it."""
 
-from .cells import RNNCell
+from .cell import Cell, affine
+from .cells import GRUCell, LSTMCell, RNNCell
 from .layers import Embedding, Linear
 from .module import Module, Parameter
+from .recurrent import GRU, LSTM, RNN, Recurrent
 from .unroll import unroll
 
-__all__ = ["Embedding", "Linear", "Module", "Parameter", "RNNCell", "unroll"]
+__all__ = ["GRU", "LSTM", "RNN", "Cell", "Embedding", "GRUCell", "LSTMCell", "Linear", "Module", "Parameter", "RNNCell",
+           "Recurrent", "affine", "unroll"]

@@ -160,7 +160,7 @@ def test_the_initial_state_is_what_was_asked_for(initial: Any, value: float) -> 
     assert h_0.shape == (B, H) and (h_0.data == value).all() and h_0.name == "h" and h_0.scope["t"] == 0
     given = nn.unroll(cell, xs, Tensor(np.full((B, H), value)))[1]
     assert np.array_equal(nn.unroll(cell, xs)[1].data, given.data)
-    assert [name for name, _ in cell.named_parameters()] == ["U", "W", "b"] + ["h_0"] * (initial == "learned")
+    assert [name for name, _ in cell.named_parameters()] == ["h_0"] * (initial == "learned") + ["U", "W", "b"]
 
 
 def test_a_learned_initial_state_has_the_summed_gradient_of_a_given_one() -> None:
@@ -240,7 +240,7 @@ def test_one_step_is_a_sequence_and_inputs_are_named_x_unless_they_have_a_name()
 def test_what_does_not_fit_is_refused_and_the_step_is_named() -> None:
     cell, x, h = cell_of(), normal(2, B, D), Tensor(normal(3, B, H))
     for state in (h[:1], h[:, :1], Tensor(np.zeros(H)), Tensor(np.zeros((1, B, H))), Tensor(np.zeros((B + 1, H)))):
-        with scope(t=3), pytest.raises(ValueError, match=r"got h of shape.*t=3.*\(3, 6\)"):
+        with scope(t=3), pytest.raises(ValueError, match=r"t=3.*got h of shape.*\(3, 6\)"):
             cell(x, state)
     for wrong in (normal(1, B, D + 1), normal(1, D), normal(1, T, B, D), np.zeros((B, D), int), Tensor(np.zeros(B))):
         with scope(t=3), pytest.raises(ValueError, match=r"x has shape.*t=3.*\(B, 4\)"):

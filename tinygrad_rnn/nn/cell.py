@@ -9,6 +9,7 @@ import numpy as np
 from .. import functional as F
 from ..scope import current, scope, told
 from ..tensor import Tensor
+from .equations import Notation, equations
 from .layers import sizes, times, uniform
 from .module import Module, Parameter
 
@@ -73,6 +74,13 @@ class Cell(Module):
         with scope(**{"t": 0, **current().scope}):
             parts = tuple(self._start(name, (batch_size, self.hidden_size)) for name in self.states)
         return parts if len(parts) > 1 else parts[0]
+
+    def equations(self, notation: Notation = "notes") -> str:
+        """What one step computes, line by line, read from the graph of a step: in the notes' names or PyTorch's."""
+        x = Tensor(np.zeros((1, self.input_size)), name="x_t")
+        parts = tuple(Tensor(np.zeros((1, self.hidden_size)), name=f"{name}_{{t-1}}") for name in self.states)
+        state = self(x, parts if len(parts) > 1 else parts[0])
+        return equations(state if isinstance(state, tuple) else (state,), notation)
 
     def _start(self, name: str, shape: tuple[int, int]) -> Tensor:
         learned: Parameter | None = getattr(self, f"{name}_0")

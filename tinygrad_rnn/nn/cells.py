@@ -73,11 +73,11 @@ class LSTMCell(Cell):
         z_o = affine(x, self.U_o, h, self.W_o, self.b_o)
         z_c = affine(x, self.U_c, h, self.W_c, self.b_c)
         if self.peepholes:
-            z_f, z_i = (z_f + c * self.p_f).named("z_f"), (z_i + c * self.p_i).named("z_i")
+            z_f, z_i = (z_f + self.p_f * c).named("z_f"), (z_i + self.p_i * c).named("z_i")
         f, i, candidate = sigmoid(z_f).named("f"), sigmoid(z_i).named("i"), tanh(z_c).named("c̃")
         c = (f * c + i * candidate).named("c")
         if self.peepholes:
-            z_o = (z_o + c * self.p_o).named("z_o")
+            z_o = (z_o + self.p_o * c).named("z_o")
         o = sigmoid(z_o).named("o")
         return (o * tanh(c)).named("h"), c
 

@@ -1,0 +1,33 @@
+"""Floor 3: what a run computed, every gate and state of every step, read from its graph by name and scope."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .ops import Array
+from .steps import lane_of, recurrence_edges, step_of
+from .sweep import order
+from .tensor import Tensor
+
+
+def trace(root: Tensor, **where: Any) -> dict[str, dict[int, Array]]:
+    """{name: {t: array}} of all that one recurrence made: trace(output)["f"][3] is f_3 (B, H), ["h"][0] is h_0.
+
+    root: anything computed from the run, as its output or a loss. where: which recurrence, as layer=0,
+    direction="backward" or sequence="encoder", where the graph has more than one. Of several tensors of one name at a
+    step the newest is taken: of a masked step the state that is carried on. Raises ValueError where no recurrence, or
+    more than one, answers to `where`, naming those there are.
+    """
+    nodes = order([root])
+    lanes = {lane_of(node): node.scope for node, _ in sorted(recurrence_edges(nodes), key=lambda edge: edge[0].index)}
+    fit = [lane for lane, scope in lanes.items() if all(scope.get(key) == value for key, value in where.items())]
+    if len(fit) != 1:
+        known = [", ".join(f"{k}={v!r}" for k, v in scope.items() if k != "t") for scope in lanes.values()]
+        raise ValueError(f"trace of {where or 'any recurrence'}: {len(fit)} of {len(lanes)} answer to it"
+                         + "".join(f"; {place or 'no layer or direction'}" for place in known))
+    found: dict[str, dict[int, Array]] = {}
+    for x in sorted({x for node in nodes for x in (node, *node.inputs)}, key=lambda x: x.index):
+        t = step_of(x)
+        if t is not None and x.name and lane_of(x) == fit[0]:
+            found.setdefault(x.name, {})[t] = x.data
+    return {name: dict(sorted(steps.items())) for name, steps in found.items()}

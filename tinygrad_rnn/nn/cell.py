@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Literal
 
 import numpy as np
@@ -14,6 +15,7 @@ from .layers import sizes, times, uniform
 from .module import Module, Parameter
 
 Initial = float | Literal["learned"]
+PLACE = re.compile(r"(_l\d+)?'?$")  # what layers add to the names of parameters
 State = Any  # h (B, H), or a tuple of such, h first
 
 
@@ -99,6 +101,6 @@ def rows_of(x: Any, input_size: int) -> int:
 
 
 def affine(x: Any, U: Tensor, h: Tensor, W: Tensor, b: Tensor | None) -> Tensor:
-    """z = x U + h W + b (1; S4's one product [x, h] [U; W], 3), named as U is: z_f for U_f."""
+    """z = x U + h W + b (1; S4's one product [x, h] [U; W], 3), named as U is: z_f for U_f, whatever the layer."""
     z = times(x, U) + h @ W
-    return (z if b is None else z + b).named("z" + (U.name or "U")[1:])
+    return (z if b is None else z + b).named("z" + PLACE.sub("", U.name or "U")[1:])

@@ -29,9 +29,9 @@ def fresh(hidden: int = 16, **settings: object) -> CharRNN:
 def by_hand(model: CharRNN, ids: np.ndarray) -> float:
     """Perplexity written out: one character after the other in plain NumPy."""
     p = model.state_dict()
-    h, nats = np.zeros(model.cell.hidden_size), 0.0
+    h, nats = np.zeros(model.layer.hidden_size), 0.0
     for now, following in pairwise(ids):
-        h = np.tanh(p["cell.U"][now] + h @ p["cell.W"] + p["cell.b"])
+        h = np.tanh(p["layer.cells.l0.U"][now] + h @ p["layer.cells.l0.W"] + p["layer.cells.l0.b"])
         q = h @ p["head.V"] + p["head.c"]
         nats += np.log(np.exp(q - q.max()).sum()) + q.max() - q[following]
     return float(np.exp(nats / (len(ids) - 1)))
@@ -97,14 +97,14 @@ def test_training_is_the_same_on_every_run() -> None:
     assert all((a.data == b.data).all() for a, b in zip(one.parameters(), two.parameters()))
 
 
-@pytest.mark.parametrize("settings", [{}, {"nonlinearity": "sigmoid"}, {"dtype": np.float32}])
+@pytest.mark.parametrize("settings", [{}, {"cell": "rnn-sigmoid"}, {"dtype": np.float32}])
 def test_a_saved_model_comes_back_bit_by_bit_and_holds_no_pickle(tmp_path: Path, settings: dict[str, object]) -> None:
     model = fresh(**settings)
     path = model.save(tmp_path / "model")
     with np.load(path, allow_pickle=False) as file:
         assert all(file[name].dtype.kind in "fU" for name in file)
     again = CharRNN.load(path)
-    assert again.vocabulary == model.vocabulary and again.cell.nonlinearity == model.cell.nonlinearity
+    assert again.vocabulary == model.vocabulary and again.cell == model.cell
     for (name, a), (other, b) in zip(model.named_parameters(), again.named_parameters()):
         assert name == other and a.dtype == b.dtype and (a.data == b.data).all()
 
@@ -147,9 +147,9 @@ def test_sampling_follows_the_softmax_of_the_tempered_logits() -> None:
     assert np.abs(found - expected).max() < 5 * np.sqrt(expected.max() / len(drawn))
 
 
-@pytest.mark.parametrize("nonlinearity", ["tanh", "sigmoid"])
+@pytest.mark.parametrize("nonlinearity", ["rnn", "rnn-sigmoid"])
 def test_every_loss_of_real_text_is_proved_for_every_parameter(nonlinearity: str) -> None:
-    model = fresh(5, nonlinearity=nonlinearity)
+    model = fresh(5, cell=nonlinearity)
     x, y = IDS[:12, None], IDS[1:13, None]
     losses, reference = model.losses(x, y), model.reference(x, y)
     np.testing.assert_allclose([E.item() for E in losses], reference.forward()[2], rtol=1e-13)

@@ -24,8 +24,8 @@ import viz
 from . import __version__, bptt
 from . import functional as F
 from .check import gradcheck
-from .language import CharRNN, History, generate, perplexity, train
-from .nn import Linear, RNNCell, unroll
+from .language import CELLS, CharRNN, History, generate, perplexity, train
+from .nn import Linear, Recurrent
 from .recording import record
 from .tensor import Tensor
 from .text import NGram, Vocabulary, language_reference, read_text, split
@@ -34,7 +34,9 @@ EXAMPLES = """examples:
   tinygrad-rnn tour                                     all of it, on the language reference inside Python
   tinygrad-rnn explain --text "hello" --loss 4          where every number of dE₄/dW comes from, proved
   tinygrad-rnn draw --text "abc" --term 1               the unrolled graph, with the term of the use at step 1
-  tinygrad-rnn check --nonlinearity sigmoid             every element of every gradient against two other routes
+  tinygrad-rnn explain --cell lstm --parameter W_f      the same for a gate of an LSTM; --cell takes every model
+  tinygrad-rnn check --cell gru --bidirectional         every element of every gradient against two other routes
+  tinygrad-rnn compare --file book.txt                  all cells on one text: weights, time per step, perplexity
   tinygrad-rnn train --file book.txt --epochs 3         a character RNN on any text, beside n-gram baselines
   tinygrad-rnn generate --model out/model.npz --prompt "The "
 """
@@ -95,23 +97,33 @@ def parser() -> argparse.ArgumentParser:
         added.add_argument("--json", action="store_true", help="print the result as JSON instead")
         return added
 
+    def cell_option(added: argparse.ArgumentParser, of: str = "") -> None:
+        added.add_argument("--cell", choices=CELLS, default="rnn", metavar="CELL",
+                           help=f"{', '.join(CELLS)}{of} (default rnn)")
+
+    def layer_options(added: argparse.ArgumentParser, of: str = "") -> None:
+        cell_option(added, of)
+        added.add_argument("--layers", type=at_least(1), default=1, help=f"stacked layers{of} (default 1)")
+        added.add_argument("--bidirectional", action="store_true", help=f"both directions{of}")
+
     def model_options(added: argparse.ArgumentParser) -> None:
         added.add_argument("--text", default="hello", help="the characters to read (default hello)")
         added.add_argument("--model", type=Path, help="a trained model; without it a fresh one")
         added.add_argument("--hidden", type=at_least(1), default=4, help="hidden units of a fresh model (default 4)")
-        added.add_argument("--nonlinearity", choices=("tanh", "sigmoid"), default="tanh", help="of a fresh model")
+        layer_options(added, ", of a fresh model")
         added.add_argument("--loss", type=int, help="t of the loss E_t (default: the last)")
-        added.add_argument("--parameter", choices=("U", "W", "b", "V", "c"), default="W", help="default W")
+        added.add_argument("--parameter", help="as the tables call it: W, U_f, b', … (default: the first W)")
 
     def training_options(added: argparse.ArgumentParser, hidden: int, epochs: int) -> None:
         added.add_argument("--file", type=Path, help="a UTF-8 text (default: the language reference inside Python)")
         added.add_argument("--hidden", type=at_least(1), default=hidden, help=f"hidden units (default {hidden})")
-        added.add_argument("--nonlinearity", choices=("tanh", "sigmoid"), default="tanh")
         added.add_argument("--epochs", type=at_least(1), default=epochs,
                            help=f"times through the text (default {epochs})")
 
-    training_options(verb("tour", tour, "Train on real text, explain and prove one loss, draw it.",
-                          "tinygrad-rnn tour --out out"), 64, 3)
+    tour_options = verb("tour", tour, "Train on real text, explain and prove one loss, draw it.",
+                        "tinygrad-rnn tour --out out")
+    training_options(tour_options, 64, 3)
+    cell_option(tour_options)
     model_options(verb("explain", explain, "Take the gradient of one loss apart into explicit and implicit terms.",
                        'tinygrad-rnn explain --text "hello" --loss 4 --parameter W'))
     draw_options = verb("draw", draw, "Draw the unrolled graph with its gradients.",
@@ -122,12 +134,20 @@ def parser() -> argparse.ArgumentParser:
                               help="every op, one box per cell, or the first and last three steps (default by length)")
     draw_options.add_argument("--format", choices=("svg", "png", "pdf", "dot"), default="svg",
                               help="svg is drawn without Graphviz too (default svg)")
-    check_options = verb("check", check, "Check every element of every gradient of an RNN by two other routes.",
-                         "tinygrad-rnn check --nonlinearity sigmoid --steps 20")
-    check_options.add_argument("--nonlinearity", choices=("tanh", "sigmoid"), default="tanh")
+    check_options = verb("check", check, "Check every element of every gradient of a model by two other routes.",
+                         "tinygrad-rnn check --cell lstm --layers 2 --steps 20")
+    layer_options(check_options)
     check_options.add_argument("--steps", type=at_least(1), default=6, help="length of the sequence (default 6)")
-    training_options(verb("train", train_verb, "Train a character RNN and compare it with n-grams.",
-                          "tinygrad-rnn train --file book.txt --epochs 3"), 64, 3)
+    train_options = verb("train", train_verb, "Train a character model and compare it with n-grams.",
+                         "tinygrad-rnn train --file book.txt --cell gru --epochs 3")
+    training_options(train_options, 64, 3)
+    cell_option(train_options)
+    train_options.add_argument("--layers", type=at_least(1), default=1, help="stacked layers (default 1)")
+    compare_options = verb("compare", compare, "Train every cell on one text, from equal seeds, side by side.",
+                           "tinygrad-rnn compare --cells rnn lstm gru --hidden 64")
+    training_options(compare_options, 32, 1)
+    compare_options.add_argument("--cells", nargs="+", choices=CELLS, default=list(CELLS), metavar="CELL",
+                                 help=f"of {', '.join(CELLS)} (default all)")
     generate_options = verb("generate", generate_verb, "Let a trained model write.",
                             'tinygrad-rnn generate --model out/model.npz --prompt "The " --temperature 0.7')
     generate_options.add_argument("--model", type=Path, required=True, help="the model.npz that train or tour wrote")
@@ -145,8 +165,8 @@ def say(options: argparse.Namespace, *lines: object) -> None:
 class Progress:
     """A bar on standard error: redrawn in a terminal, a line for every tenth elsewhere."""
 
-    def __init__(self) -> None:
-        self.start, self.tenths = time.monotonic(), 0
+    def __init__(self, what: str = "") -> None:
+        self.start, self.tenths, self.what = time.monotonic(), 0, what and f"{what} "
 
     def __call__(self, done: int, total: int, loss: float) -> None:
         tenths = 10 * done // total
@@ -156,8 +176,8 @@ class Progress:
         self.tenths = tenths
         bar = "█" * (3 * tenths) + "·" * (30 - 3 * tenths)
         left = (time.monotonic() - self.start) * (total - done) / done
-        print(f"{chr(13) if live else ''}  {bar} {done}/{total} steps, loss {loss:.3f} nats, {left:3.0f} s left",
-              end="" if live else "\n", file=sys.stderr, flush=True)
+        print(f"{chr(13) if live else ''}  {self.what}{bar} {done}/{total} steps, loss {loss:.3f} nats, "
+              f"{left:3.0f} s left", end="" if live else "\n", file=sys.stderr, flush=True)
         if live and done == total:
             print(file=sys.stderr)
 
@@ -170,11 +190,11 @@ def tour(options: argparse.Namespace) -> tuple[dict[str, Any], bool]:
     sentence = a_sentence(model.vocabulary.decode(test))
     say(options, "", f"One sentence it has not seen: {sentence!r}", "")
     losses, x, y = read(model, sentence)
-    explained, good = explained_loss(options, model, x, y, losses, "W", len(losses))
+    explained, good = explained_loss(options, model, x, y, losses, None, len(losses))
     short, _, _ = read(model, sentence[:5])
     result["files"] += [
         *drawn(options, "unrolled", losses_sum(losses)),
-        *drawn(options, "one_term", losses_sum(short), term=viz.Term(loss=short[-1], parameter=model.cell.W, k=2)),
+        *drawn(options, "one_term", losses_sum(short), term=viz.Term(short[-1], parameter_of(model, None), 2)),
     ]
     listing(options, result["files"])
     return {**result, "sentence": sentence, "explanation": explained}, good
@@ -183,6 +203,11 @@ def tour(options: argparse.Namespace) -> tuple[dict[str, Any], bool]:
 def explain(options: argparse.Namespace) -> tuple[dict[str, Any], bool]:
     model = model_for(options)
     losses, x, y = read(model, options.text)
+    cell = next(iter(model.layer.cells.values()))
+    say(options, *(f"  {line}" for line in (*cell.equations().splitlines(), "q_t = V h_t + c")), "")
+    if model.layer.bidirectional:
+        say(options, "  h'_t goes from the last step to the first, with weights of its own; V reads [h_t, h'_t]. It",
+            "  has seen the character that E_t asks for: no language model, but its gradients are what they are.", "")
     return explained_loss(options, model, x, y, losses, options.parameter, chosen(options, losses))
 
 
@@ -191,8 +216,9 @@ def draw(options: argparse.Namespace) -> tuple[dict[str, Any], bool]:
     losses, _, _ = read(model, options.text)
     term, t = None, chosen(options, losses)
     if options.term is not None:
-        if not 1 <= options.term <= t:
-            raise ValueError(f"--term {options.term}: expected a step from 1 to {t}, the t of the loss")
+        last = len(losses) if model.layer.bidirectional else t
+        if not 1 <= options.term <= last:
+            raise ValueError(f"--term {options.term}: expected a step from 1 to {last}")
         term = viz.Term(loss=losses[t - 1], parameter=parameter_of(model, options.parameter), k=options.term)
     files = drawn(options, "unrolled", losses_sum(losses), options.detail, options.format, term)
     listing(options, files)
@@ -202,22 +228,52 @@ def draw(options: argparse.Namespace) -> tuple[dict[str, Any], bool]:
 def check(options: argparse.Namespace) -> tuple[dict[str, Any], bool]:
     rng = np.random.default_rng(options.seed)
     T, B, D, H, V = options.steps, 3, 4, 5, 6
-    cell, head = RNNCell(D, H, options.nonlinearity, rng=rng), Linear(H, V, rng=rng)
+    kind, settings = CELLS[options.cell]
+    layer = Recurrent(kind, D, H, options.layers, bidirectional=options.bidirectional, rng=rng, **settings)
+    head = Linear(H * len(layer.directions), V, rng=rng)
     x = Tensor(rng.normal(size=(T, B, D)), requires_grad=True, name="x")
-    h_0 = Tensor(rng.normal(size=(B, H)), requires_grad=True, name="h_0")
+    first = tuple(Tensor(rng.normal(size=(len(layer.cells), B, H)), requires_grad=True, name=f"{name}_0")
+                  for name in kind.states)
     y = rng.integers(0, V, (T, B))
 
     def loss(*_: Tensor) -> Tensor:
-        hs, _h = unroll(cell, x, h_0)
-        return F.cross_entropy(head(F.stack(hs)), y)
+        output, _last = layer(x, first if len(first) > 1 else first[0])
+        return F.cross_entropy(head(output), y)
 
-    inputs = [*cell.parameters(), *head.parameters(), h_0, x]
-    say(options, f"RNN ({options.nonlinearity}), T={T}, B={B}, D={D}, H={H}, V={V}: U, W, b, V, c, h_0 and x", "")
+    inputs = [*layer.parameters(), *head.parameters(), *first, x]
+    say(options, f"{described(options.cell, options.layers, options.bidirectional)}, T={T}, B={B}, D={D}, H={H}, "
+                 f"V={V}: {', '.join(str(p.name) for p in inputs)}", "")
     reports = [gradcheck(loss, inputs, method="differences", rtol=1e-6, atol=1e-9),
                gradcheck(loss, inputs, method="complex step", rtol=1e-9, atol=1e-15)]
     say(options, *(f"{report}\n" for report in reports))
     return {"reports": [{"method": r.method, "passed": bool(r), "entries": r.entries, "failed": r.failed}
                         for r in reports]}, all(reports)
+
+
+def compare(options: argparse.Namespace) -> tuple[dict[str, Any], bool]:
+    """Every cell with the same hidden size, seed and text; the table grows as they are done."""
+    text = read_text(options.file) if options.file else language_reference()
+    vocabulary = Vocabulary.of(text)
+    ids, test = split(vocabulary.encode(text))
+    say(options, f"{len(text):,} characters of {len(vocabulary)} kinds, {options.epochs} times; H = {options.hidden}; "
+                 "perplexity per character on the held-out last tenth.", "",
+        f"  {'cell':<15}{'weights':>9}{'ms per step':>13}{'loss, nats':>12}{'perplexity':>12}")
+    rows: dict[str, dict[str, float]] = {}
+    for cell in options.cells:
+        model = CharRNN(vocabulary, options.hidden, cell, rng=np.random.default_rng(options.seed))
+        began = time.perf_counter()
+        history = train(model, ids, epochs=options.epochs, progress=Progress(cell))
+        spent = 1e3 * (time.perf_counter() - began) / max(1, len(history.losses))
+        if history.interrupted:
+            raise KeyboardInterrupt
+        row = rows[cell] = {"weights": sum(p.size for p in model.parameters()), "ms per step": spent,
+                            "loss": float(np.mean(history.losses[-100:])), "perplexity": perplexity(model, test)}
+        say(options, f"  {cell:<15}{row['weights']:>9,}{spent:>13.2f}{row['loss']:>12.3f}{row['perplexity']:>12.3f}")
+    baselines = {f"{n}-gram": NGram(ids, len(vocabulary), n).perplexity(test) for n in (1, 2, 3)}
+    say(options, *(f"  {name:<49}{value:>12.3f}" for name, value in baselines.items()), "",
+        "  A step is 16 rows of 25 characters, forward, backward and update. Loss: the mean of the last 100 steps.",
+        "  Equal H is not equal weights: an LSTM cell has four times those of an RNN cell, a GRU three times.")
+    return {"cells": rows, "baselines": baselines}, True
 
 
 def train_verb(options: argparse.Namespace) -> tuple[dict[str, Any], bool]:
@@ -251,17 +307,19 @@ def trained(options: argparse.Namespace) -> tuple[dict[str, Any], CharRNN, Any]:
     ids, test = split(vocabulary.encode(text))
     name = options.file or "the language reference inside Python"
     say(options, f"Text: {name}, {len(text):,} characters of {len(vocabulary)} kinds; the last tenth is held out.")
-    model = CharRNN(vocabulary, options.hidden, options.nonlinearity, rng=np.random.default_rng(options.seed))
-    say(options, f"Training a {options.nonlinearity} RNN of {options.hidden} units, "
+    layers = getattr(options, "layers", 1)
+    model = CharRNN(vocabulary, options.hidden, options.cell, num_layers=layers,
+                    rng=np.random.default_rng(options.seed))
+    say(options, f"Training: {described(options.cell, layers)} of {options.hidden} units, "
                  f"{sum(p.size for p in model.parameters()):,} weights, {options.epochs} times through the text.")
     history = train(model, ids, epochs=options.epochs, progress=Progress())
     if history.interrupted:
         say(options, f"Interrupted after {len(history.losses)} steps; what was learned is kept.")
     scores = {"uniform": float(len(vocabulary))}
     scores |= {f"{n}-gram": NGram(ids, len(vocabulary), n).perplexity(test) for n in (1, 2, 3)}
-    scores["this RNN"] = perplexity(model, test)
+    scores["this model"] = perplexity(model, test)
     say(options, "", "Perplexity per character on the held-out tenth (lower is better; e to the mean loss in nats):",
-        *(f"  {who:<9} {value:8.3f}" for who, value in scores.items()))
+        *(f"  {who:<10} {value:8.3f}" for who, value in scores.items()))
     sample = "".join(generate(model, vocabulary.decode(test[:20]), 100, temperature=0.7,
                               rng=np.random.default_rng(options.seed)))
     say(options, "", f"It writes, after {vocabulary.decode(test[:20])!r}: {sample!r}")
@@ -270,10 +328,15 @@ def trained(options: argparse.Namespace) -> tuple[dict[str, Any], CharRNN, Any]:
             "files": files}, model, test
 
 
-def explained_loss(options: argparse.Namespace, model: CharRNN, x: Any, y: Any, losses: list[Tensor], name: str,
-                   t: int) -> tuple[dict[str, Any], bool]:
+def described(cell: str, layers: int, bidirectional: bool = False) -> str:
+    return f"{cell}, {layers} layer{'s' * (layers > 1)}{', both directions' * bidirectional}"
+
+
+def explained_loss(options: argparse.Namespace, model: CharRNN, x: Any, y: Any, losses: list[Tensor],
+                   name: str | None, t: int) -> tuple[dict[str, Any], bool]:
     """Print the table of one loss and its proof; the same as data, and whether all witnesses agree."""
-    explanation = bptt.explain(losses[t - 1], parameter_of(model, name))
+    parameter = parameter_of(model, name)
+    explanation = bptt.explain(losses[t - 1], parameter)
     say(options, explanation, "")
     if t * explanation.total.size > 20_000:
         print(f"  proving {explanation.total.size:,} numbers over {t} steps …", file=sys.stderr, flush=True)
@@ -281,7 +344,7 @@ def explained_loss(options: argparse.Namespace, model: CharRNN, x: Any, y: Any, 
     say(options, proof)
     norm = np.linalg.norm
     return {
-        "loss": losses[t - 1].item(), "t": t, "parameter": name, "proved": bool(proof),
+        "loss": losses[t - 1].item(), "t": t, "parameter": parameter.name, "proved": bool(proof),
         "norms": {"explicit": float(norm(explanation.explicit)), "implicit": float(norm(explanation.implicit)),
                   "total": float(norm(explanation.total)),
                   "terms": {str(k): float(norm(term)) for k, term in explanation.terms.items()}},
@@ -296,8 +359,8 @@ def model_for(options: argparse.Namespace) -> CharRNN:
         return CharRNN.load(options.model)
     if len(options.text) < 2:
         raise ValueError(f"--text {options.text!r}: expected at least two characters, one to read and one to predict")
-    return CharRNN(Vocabulary.of(options.text), options.hidden, options.nonlinearity,
-                   rng=np.random.default_rng(options.seed))
+    return CharRNN(Vocabulary.of(options.text), options.hidden, options.cell, num_layers=options.layers,
+                   bidirectional=options.bidirectional, rng=np.random.default_rng(options.seed))
 
 
 def read(model: CharRNN, text: str) -> tuple[list[Tensor], Any, Any]:
@@ -316,9 +379,13 @@ def chosen(options: argparse.Namespace, losses: list[Tensor]) -> int:
     return t
 
 
-def parameter_of(model: CharRNN, name: str) -> Tensor:
-    found: Tensor = getattr(model.head if name in ("V", "c") else model.cell, name)
-    return found
+def parameter_of(model: CharRNN, name: str | None) -> Tensor:
+    """The parameter of that name; without one the first W."""
+    known = {str(p.name): p for p in model.parameters()}
+    name = name or next(key for key in known if key.startswith("W"))
+    if name not in known:
+        raise ValueError(f"--parameter {name}: this model has {', '.join(known)}")
+    return known[name]
 
 
 def losses_sum(losses: list[Tensor]) -> Tensor:

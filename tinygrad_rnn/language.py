@@ -1,7 +1,7 @@
 """Floor 6: a character language model on real text: the model, its training, its perplexity, and what it writes.
 
 Symbols: T steps, B batch, V characters. Training is truncated BPTT in chunks (19): the state is carried from one chunk
-of T steps into the next, but detached there. A BiRNN has no place here: it would see the target it is to predict.
+of T steps into the next, but detached there.
 """
 
 from __future__ import annotations
@@ -15,70 +15,98 @@ from typing import Any
 import numpy as np
 
 from . import functional as F
+from . import weights
 from .bptt.reference import RNN
-from .nn import Linear, Module, RNNCell, unroll
+from .nn import Cell, GRUCell, Linear, LSTMCell, Module, Recurrent, RNNCell
+from .nn.cell import State
+from .nn.unroll import each
 from .ops import Array
 from .optim import Adam, Optimizer, clip_grad_norm_
 from .scope import no_grad, scope
 from .tensor import Tensor
 from .text import Vocabulary, batch_count, batches
 
+CELLS: dict[str, tuple[type[Cell], dict[str, Any]]] = {  # as the command line and saved models call them
+    "rnn": (RNNCell, {}),
+    "rnn-sigmoid": (RNNCell, {"nonlinearity": "sigmoid"}),
+    "lstm": (LSTMCell, {}),
+    "lstm-peepholes": (LSTMCell, {"peepholes": True}),
+    "gru": (GRUCell, {}),
+    "gru-before": (GRUCell, {"reset": "before"}),
+    "gru-update": (GRUCell, {"reset": None, "update": "u"}),
+}
+
 
 class CharRNN(Module):
-    """q_t = h_t V + c over the states of an RNN cell, which reads characters as ids, the same as one-hot rows."""
+    """q_t = h_t V + c over the states of recurrent layers, which read characters as ids, the same as one-hot rows.
 
-    def __init__(self, vocabulary: Vocabulary, hidden_size: int, nonlinearity: str = "tanh", *,
-                 rng: np.random.Generator, dtype: Any = np.float64) -> None:
-        self.vocabulary = vocabulary
-        self.cell = RNNCell(len(vocabulary), hidden_size, nonlinearity, rng=rng, dtype=dtype)
-        self.head = Linear(hidden_size, len(vocabulary), rng=rng, dtype=dtype)
+    cell: one of CELLS. A bidirectional one can be taken apart like any other, but sees the target that it is to predict
+    (E23): it is refused where a language model is trained, measured or asked to write.
+    """
 
-    def forward(self, ids: Array, h: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """ids (T, B) and h_0 (B, H), zeros if None, to logits (T, B, V) and h_T (B, H)."""
-        hs, h = unroll(self.cell, ids, h)
-        return self.head(F.stack(hs)), h
+    def __init__(self, vocabulary: Vocabulary, hidden_size: int, cell: str = "rnn", *, num_layers: int = 1,
+                 bidirectional: bool = False, rng: np.random.Generator, dtype: Any = np.float64) -> None:
+        if cell not in CELLS:
+            raise ValueError(f"cell {cell!r}: expected one of {', '.join(CELLS)}")
+        kind, options = CELLS[cell]
+        self.vocabulary, self.cell = vocabulary, cell
+        self.layer = Recurrent(kind, len(vocabulary), hidden_size, num_layers, bidirectional=bidirectional, rng=rng,
+                               dtype=dtype, **options)
+        self.head = Linear(hidden_size * len(self.layer.directions), len(vocabulary), rng=rng, dtype=dtype)
 
-    def losses(self, ids: Array, targets: Array, h: Tensor | None = None) -> list[Tensor]:
+    def forward(self, ids: Array, state: State = None) -> tuple[Tensor, State]:
+        """ids (T, B) and the layers' state, zeros if None, to logits (T, B, V) and the last state."""
+        output, state = self.layer(ids, state)
+        return self.head(output), state
+
+    def losses(self, ids: Array, targets: Array, state: State = None) -> list[Tensor]:
         """E_1 … E_T, each summed over the batch and made inside its step: the model as one takes it apart."""
-        hs, _ = unroll(self.cell, ids, h)
+        outputs, _ = self.layer.steps(ids, state)
         found = []
-        for t, h_t in enumerate(hs, start=1):
+        for t, h_t in enumerate(outputs, start=1):
             with scope(t=t):
                 q = self.head(h_t).named("q")
                 found.append(F.cross_entropy(q, targets[t - 1], "sum").named("E"))
         return found
 
-    def reference(self, ids: Array, targets: Array, h: Tensor | None = None) -> RNN:
-        """The same model on the same characters in plain NumPy, as a witness."""
-        cell, head = self.cell, self.head
+    def reference(self, ids: Array, targets: Array) -> RNN | None:
+        """The same model on the same characters in plain NumPy, as a witness, where there is one: for one RNN layer."""
+        (cell, *others), head = self.layer.cells.values(), self.head
+        if others or not isinstance(cell, RNNCell):
+            return None
         assert cell.b is not None and head.c is not None
-        h_0 = cell.initial_state(np.shape(ids)[1]) if h is None else h
-        return RNN(cell.U.data, cell.W.data, cell.b.data, head.V.data, head.c.data, h_0.data, np.asarray(ids),
-                   np.asarray(targets), "sigmoid" if cell.nonlinearity == "sigmoid" else "tanh")
+        return RNN(cell.U.data, cell.W.data, cell.b.data, head.V.data, head.c.data,
+                   cell.initial_state(np.shape(ids)[1]).data, np.asarray(ids), np.asarray(targets),
+                   "sigmoid" if cell.nonlinearity == "sigmoid" else "tanh")
 
     def save(self, path: str | Path) -> Path:
         """Weights, characters and settings as an .npz file without pickles; returns its path."""
-        settings = {"hidden_size": self.cell.hidden_size, "nonlinearity": self.cell.nonlinearity,
-                    "symbols": self.vocabulary.symbols}
+        settings = {"hidden_size": self.layer.hidden_size, "cell": self.cell, "num_layers": self.layer.num_layers,
+                    "bidirectional": self.layer.bidirectional, "symbols": self.vocabulary.symbols}
         path = Path(path).with_suffix(".npz")
-        np.savez(path, allow_pickle=False, settings=np.array(json.dumps(settings)), **self.state_dict())
-        return path
+        return weights.save(path, {"settings": np.array(json.dumps(settings)), **self.state_dict()})
 
     @classmethod
     def load(cls, path: str | Path) -> CharRNN:
         """The model in a file that `save` wrote. Raises ValueError for any other file, OSError where there is none."""
         try:
-            with np.load(path, allow_pickle=False) as file:
-                arrays = dict(file)
+            arrays = weights.load(path)
             settings = json.loads(str(arrays.pop("settings")))
-            model = cls(Vocabulary(settings["symbols"]), settings["hidden_size"], settings["nonlinearity"],
-                        rng=np.random.default_rng(0), dtype=arrays["cell.W"].dtype)
+            model = cls(Vocabulary(settings.pop("symbols")), **settings, rng=np.random.default_rng(0),
+                        dtype=arrays["head.V"].dtype)
             model.load_state_dict(arrays)
         except OSError as error:
             raise type(error)(f"no model in {path}: {error.strerror or error}") from error
         except Exception as error:
             raise ValueError(f"{path} does not hold a model that CharRNN.save wrote") from error
         return model
+
+
+def one_way(model: CharRNN) -> None:
+    """ValueError for a model that reads the text in both directions."""
+    if model.layer.bidirectional:
+        raise ValueError("a bidirectional model sees the next character, which it is to predict (E23): as a language "
+                         "model its loss says nothing; tag or fill gaps with it")
 
 
 @dataclass
@@ -96,16 +124,17 @@ def train(model: CharRNN, ids: Array, *, epochs: int, batch_size: int = 16, step
     """Truncated BPTT over the text `epochs` times, the gradient clipped to `max_norm`; Adam of 3e-3 unless told.
 
     progress(done, all, loss) is called after every step. An interrupt (Ctrl-C) ends it and keeps what was learned.
-    Raises ValueError for a text too short for one batch.
+    Raises ValueError for a text too short for one batch, and for a bidirectional model.
     """
+    one_way(model)
     optimizer = optimizer or Adam(model.parameters(), lr=3e-3)
     history = History()
     total = epochs * batch_count(len(ids), batch_size, steps)
     try:
         for _ in range(epochs):
-            h: Tensor | None = None
+            state: State = None
             for inputs, targets in batches(ids, batch_size, steps):
-                logits, h = model(inputs, h.detach() if h is not None else None)
+                logits, state = model(inputs, None if state is None else each(Tensor.detach, state))
                 loss = F.cross_entropy(logits, targets)
                 optimizer.zero_grad()
                 loss.backward()
@@ -121,12 +150,13 @@ def train(model: CharRNN, ids: Array, *, epochs: int, batch_size: int = 16, step
 
 def perplexity(model: CharRNN, ids: Array, steps: int = 500) -> float:
     """exp of the mean loss in nats per character (13) over a text read once from a zero state, its first given."""
-    h: Tensor | None = None
+    one_way(model)
+    state: State = None
     nats, count = 0.0, 0
     with no_grad():
         for start in range(0, len(ids) - 1, steps):
             chunk = np.asarray(ids[start:start + steps + 1])
-            logits, h = model(chunk[:-1, None], h)
+            logits, state = model(chunk[:-1, None], state)
             nats += F.cross_entropy(logits, chunk[1:, None], "sum").item()
             count += len(chunk) - 1
     if not count:
@@ -139,8 +169,9 @@ def generate(model: CharRNN, prompt: str, length: int, *, temperature: float = 0
     """The `length` characters that follow `prompt`, one by one, each fed back (10).
 
     temperature 0 takes the likeliest (greedy, which soon loops, E26); otherwise samples from softmax(q / temperature),
-    with `rng`. Raises ValueError for an empty prompt or one with unknown characters.
+    with `rng`. Raises ValueError for an empty prompt or one with unknown characters, and for a bidirectional model.
     """
+    one_way(model)
     if not prompt:
         raise ValueError("the prompt is empty; expected at least one character to start from")
     if not 0 <= temperature < np.inf or 0 < temperature < 1e-3:
@@ -152,9 +183,8 @@ def generate(model: CharRNN, prompt: str, length: int, *, temperature: float = 0
 
 def _generate(model: CharRNN, ids: Array, length: int, temperature: float,
               rng: np.random.Generator | None) -> Iterator[str]:
-    h: Tensor | None = None
     with no_grad():
-        logits, h = model(ids[:, None], h)
+        logits, state = model(ids[:, None])
     for _ in range(length):
         q = logits.data[-1, 0].astype(float)
         if temperature and rng is not None:
@@ -164,4 +194,4 @@ def _generate(model: CharRNN, ids: Array, length: int, temperature: float,
             choice = int(q.argmax())
         yield model.vocabulary.decode(np.array([choice]))
         with no_grad():
-            logits, h = model(np.array([[choice]]), h)
+            logits, state = model(np.array([[choice]]), state)

@@ -26,7 +26,8 @@ class Cell(Module):
     or integer ids (B,), which stand for one-hot rows. initial: the state where none is given, a constant (S3 takes 0.5)
     or 'learned', which makes the parameters h_0, … (H,), zero at first.
 
-    Calling a cell checks the shapes on the way in and out (ValueError): a state is never broadcast.
+    Calling a cell checks the shapes on the way in and out (ValueError), and that forward gave tensors (TypeError): a
+    state is never broadcast.
     """
 
     states: tuple[str, ...] = ("h",)
@@ -35,7 +36,7 @@ class Cell(Module):
     def __init__(self, input_size: int, hidden_size: int, bias: bool = True, *, initial: Initial = 0.0,
                  rng: np.random.Generator, dtype: Any = np.float64) -> None:
         sizes(input_size=input_size, hidden_size=hidden_size)
-        if initial != "learned" and not isinstance(initial, int | float):
+        if not isinstance(initial, int | float) and not (isinstance(initial, str) and initial == "learned"):
             raise ValueError(f"initial {initial!r}: expected a number or 'learned'; unroll takes any other state")
         self.input_size, self.hidden_size, self.bias, self.initial = input_size, hidden_size, bias, initial
         self.rng, self.dtype = rng, np.dtype(dtype)
@@ -57,12 +58,16 @@ class Cell(Module):
         batch_size = rows_of(x, self.input_size)
         self.fit(state, batch_size, "got")
         state = self.forward(x, state)
+        for part in state if isinstance(state, tuple) else (state,):
+            if not isinstance(part, Tensor):
+                raise TypeError(f"{type(self).__name__}{told(current().scope)}: forward returned "
+                                f"{type(part).__name__}; expected a Tensor, or a tuple of Tensors")
         self.fit(state, batch_size, "forward returned")
         return state
 
     def fit(self, state: State, batch_size: int, what: str) -> None:
         parts = state if isinstance(state, tuple) else (state,)
-        if len(parts) != len(self.states) or isinstance(state, tuple) == (self.states == ("h",)):
+        if len(parts) != len(self.states) or isinstance(state, tuple) == (len(self.states) == 1):
             expected = self.states[0] if len(self.states) == 1 else f"the tuple ({', '.join(self.states)})"
             raise ValueError(f"{type(self).__name__}{told(current().scope)}: {what} a state of {len(parts)} parts; "
                              f"expected {expected}")
@@ -79,8 +84,9 @@ class Cell(Module):
 
     def equations(self, notation: Notation = "notes") -> str:
         """What one step computes, line by line, read from the graph of a step: in the notes' names or PyTorch's."""
-        x = Tensor(np.zeros((1, self.input_size)), name="x_t")
-        parts = tuple(Tensor(np.zeros((1, self.hidden_size)), name=f"{name}_{{t-1}}") for name in self.states)
+        x = Tensor(np.zeros((1, self.input_size)), requires_grad=True, name="x_t")
+        parts = tuple(Tensor(np.zeros((1, self.hidden_size)), requires_grad=True, name=f"{name}_{{t-1}}")
+                      for name in self.states)
         state = self(x, parts if len(parts) > 1 else parts[0])
         return equations(state if isinstance(state, tuple) else (state,), notation)
 

@@ -53,14 +53,14 @@ class LSTMCell(Cell):
 
     def __init__(self, input_size: int, hidden_size: int, bias: bool = True, *, forget_bias: float | None = None,
                  peepholes: bool = False, **options: Any) -> None:
+        if forget_bias is not None and not bias:
+            raise ValueError(f"forget_bias {forget_bias}: this cell has no bias")
         super().__init__(input_size, hidden_size, bias, **options)
         self.U_f, self.W_f, self.b_f = self.gate("f")
         self.U_i, self.W_i, self.b_i = self.gate("i")
         self.U_o, self.W_o, self.b_o = self.gate("o")
         self.U_c, self.W_c, self.b_c = self.gate("c")
-        if forget_bias is not None:
-            if self.b_f is None:
-                raise ValueError(f"forget_bias {forget_bias}: this cell has no bias")
+        if forget_bias is not None and self.b_f is not None:
             self.b_f.data = np.full(hidden_size, forget_bias)
         self.peepholes = peepholes
         if peepholes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain, repeat
 from typing import Any, Literal
 
 import numpy as np
@@ -47,7 +48,7 @@ def unroll(cell: Any, xs: Tensor | Array | Sequence[Any], state: State = None, *
     outputs = {}
     with scope(layer=layer, direction=direction):
         with scope(t=before):
-            state = cell.initial_state(batch_size) if state is None else first(state)
+            state = cell.initial_state(batch_size) if state is None else first(state, getattr(cell, "states", ("h",)))
         for i in steps:
             with scope(t=start + i):
                 x = step(xs[i])
@@ -95,20 +96,22 @@ def presence(lengths: Any, T: int, batch_size: int) -> Array:
     return found
 
 
-def first(state: State) -> State:
+def first(state: State, names: tuple[str, ...]) -> State:
     """The given state as the one before the first step: in this recurrence, wherever it was made."""
     here = current().scope
 
-    def start(part: Any) -> Tensor:
+    def start(part: Any, name: str) -> Tensor:
         x = as_tensor(part)
         made, t = step_of(x), here["t"]
         ahead = made is not None and (made > t if here["direction"] == "forward" else made < t)
         if ahead and x.op is not None and {**x.scope, "t": t} == here:
             raise ValueError(f"unroll: the state was made at step {made} of this recurrence, among or after those to "
                              f"come; go on from there (start={(made or 0) + 1}), or detach() it")
-        return broadcast_to(x, x.shape).named((x.name or "h").removesuffix("_0"))
+        return broadcast_to(x, x.shape).named((x.name or name).removesuffix("_0"))
 
-    return each(start, tuple(state) if isinstance(state, list) else state)
+    if isinstance(state, tuple | list):
+        return tuple(map(start, state, chain(names, repeat("h"))))
+    return start(state, names[0])
 
 
 def step(x: Any) -> Tensor | Array:

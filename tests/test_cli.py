@@ -211,12 +211,13 @@ def test_the_readme_holds_exactly_two_shell_blocks_of_one_line() -> None:
 
 
 def test_the_python_of_the_readme_runs_and_proves() -> None:
-    code = re.search(r"```python\n(.*?)```", README, re.S)
-    assert code is not None and len(code[1].splitlines()) == 10
+    first, *later = re.findall(r"```python\n(.*?)```", README, re.S)
+    assert len(first.splitlines()) == 10 and len(later) == 1
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    done = subprocess.run([sys.executable, "-W", "error", "-c", code[1]], capture_output=True, text=True,
+    done = subprocess.run([sys.executable, "-W", "error", "-c", first + later[0]], capture_output=True, text=True,
                           env=environment, check=False)
     assert done.returncode == 0 and "proved by 7 witnesses" in done.stdout, done.stderr
+    assert "n_t = tanh(U_n x_t + W_n (f_t∘h_{t-1}) + b_n)" in done.stdout
 
 
 @pytest.mark.parametrize("command", sorted(set(re.findall(r"`(tinygrad-rnn [a-z][^`]*)`", README))))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any, Literal
 
 import numpy as np
@@ -10,12 +9,11 @@ import numpy as np
 from .. import functional as F
 from ..scope import current, scope, told
 from ..tensor import Tensor
-from .equations import Notation, equations
+from .equations import PLACE, Notation, equations
 from .layers import sizes, times, uniform
 from .module import Module, Parameter
 
 Initial = float | Literal["learned"]
-PLACE = re.compile(r"(_l\d+)?'?$")  # what layers add to the names of parameters
 State = Any  # h (B, H), or a tuple of such, h first
 
 

@@ -5,6 +5,7 @@ Columns, as the notes write them: the code's h @ W is W h here.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Literal
 
@@ -12,6 +13,7 @@ from ..sweep import order
 from ..tensor import Tensor
 
 Notation = Literal["notes", "pytorch"]
+PLACE = re.compile(r"(_l\d+)?'?$")  # what layers add to the names of parameters
 FUNCTIONS = {"sigmoid": "σ"}
 GATES = {"c̃": "g", "c": "g"}  # PyTorch's names of the candidate: of its value, and in its weights
 
@@ -27,7 +29,7 @@ def equations(results: Sequence[Tensor], notation: Notation = "notes") -> str:
     nodes = order(results)[::-1]
     if not nodes:
         raise RuntimeError("equations are read from a recorded step; inside no_grad() nothing is recorded")
-    leaves = {x.name for node in nodes for x in node.inputs if x.op is None}
+    leaves = {PLACE.sub("", x.name or "") for node in nodes for x in node.inputs if x.op is None}
     writer = Writer(notation == "pytorch", apart="b_hn" in leaves)
     return "\n".join(f"{writer.name(x)} = {writer.written(x)}" for x in nodes if is_line(x))
 
@@ -45,6 +47,7 @@ class Writer:
     def name(self, x: Tensor) -> str:
         name = x.name or ""
         if x.op is None:
+            name = PLACE.sub("", name)
             return self.parameter(name) if self.pytorch else name
         return f"{GATES['c̃'] if self.pytorch and name == 'c̃' else name}_t"
 

@@ -145,6 +145,56 @@ def make_rnn(torch: Any) -> Arrays:
     return made | {f"d {name}": getattr(cell, name).grad.numpy() for name in shapes}
 
 
+# Name, class, settings, real steps of each row. The layers: T=5 B=3 D=2 H=4.
+LAYERS: list[tuple[str, str, dict[str, Any], list[int] | None]] = [
+    ("rnn", "RNN", {}, None),
+    ("rnn relu, 2 layers", "RNN", {"nonlinearity": "relu", "num_layers": 2}, None),
+    ("rnn, both directions, without bias", "RNN", {"bidirectional": True, "bias": False}, None),
+    ("rnn, 3 layers, both directions", "RNN", {"num_layers": 3, "bidirectional": True}, None),
+    ("lstm", "LSTM", {}, None),
+    ("lstm, 3 layers, without bias", "LSTM", {"num_layers": 3, "bias": False}, None),
+    ("lstm, 2 layers, both directions", "LSTM", {"num_layers": 2, "bidirectional": True}, None),
+    ("lstm, 2 layers, both directions, lengths", "LSTM", {"num_layers": 2, "bidirectional": True}, [3, 5, 1]),
+    ("gru", "GRU", {}, None),
+    ("gru, both directions, without bias", "GRU", {"bidirectional": True, "bias": False}, None),
+    ("gru, 3 layers, both directions", "GRU", {"num_layers": 3, "bidirectional": True}, None),
+    ("gru, 2 layers, lengths", "GRU", {"num_layers": 2}, [3, 5, 1]),
+]
+
+
+def make_layers(torch: Any) -> Arrays:
+    """torch.nn.RNN, LSTM and GRU, with a weight on every element of the output and of the last states.
+
+    Rows of different lengths are packed, as PyTorch has it. Matrices in PyTorch's layout.
+    """
+    rng = np.random.default_rng(13)
+    T, B, D, H = 5, 3, 2, 4
+    rnn, made = torch.nn.utils.rnn, {}
+    for name, kind, settings, lengths in LAYERS:
+        net = getattr(torch.nn, kind)(D, H, **settings).double()
+        count = settings.get("num_layers", 1) * (1 + settings.get("bidirectional", False))
+        states = ["h", "c"] if kind == "LSTM" else ["h"]
+        values = {"x": rng.normal(size=(T, B, D))}
+        values |= {f"{s}_0": rng.normal(size=(count, B, H)) for s in states}
+        leaves = {key: torch.tensor(a, requires_grad=True) for key, a in values.items()}
+        with torch.no_grad():
+            for key, parameter in net.named_parameters():
+                values[key] = rng.uniform(-0.9, 0.9, tuple(parameter.shape))
+                parameter.copy_(torch.tensor(values[key]))
+        leaves |= dict(net.named_parameters())
+        first = tuple(leaves[f"{s}_0"] for s in states)
+        x = leaves["x"] if lengths is None else rnn.pack_padded_sequence(leaves["x"], lengths, enforce_sorted=False)
+        output, last = net(x, first if len(first) > 1 else first[0])
+        results = {"output": output if lengths is None else rnn.pad_packed_sequence(output, total_length=T)[0]}
+        results |= zip([f"{s}_n" for s in states], last if len(first) > 1 else [last])
+        weights = {f"g {key}": rng.normal(size=tuple(y.shape)) for key, y in results.items()}
+        torch.stack([(y * torch.tensor(weights[f"g {key}"])).sum() for key, y in results.items()]).sum().backward()
+        values |= weights | {key: y.detach().numpy() for key, y in results.items()}
+        values |= {f"d {key}": y.grad.numpy() for key, y in leaves.items()}
+        made |= {f"{name}/{key}": a for key, a in values.items()}
+    return made
+
+
 def optimizers(torch: Any, parameters: list[Any]) -> dict[str, Any]:
     optim = torch.optim
     return {
@@ -183,7 +233,7 @@ def make_optim(torch: Any) -> Arrays:
 
 def make_all(torch: Any, mpmath: Any) -> dict[str, Arrays]:
     return {"ops": make_ops(torch), "functions": make_functions(mpmath), "rnn": make_rnn(torch),
-            "optim": make_optim(torch)}
+            "layers": make_layers(torch), "optim": make_optim(torch)}
 
 
 if __name__ == "__main__":

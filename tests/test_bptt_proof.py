@@ -16,10 +16,11 @@ from bptt_models import CASES, MODELS, Model, PlainLoop
 from tinygrad_rnn import Tensor, nn, ops, scope, steps
 from tinygrad_rnn import functional as F
 from tinygrad_rnn.bptt import Explanation, Proof, explain, parts, proof, prove
+from tinygrad_rnn.bptt import uses as bptt_uses
 
 SUM_OF_PARTS = ("explicit + implicit", "their sum is the total")
 SUM_OF_TERMS = ("terms", "their sum is the total")
-HELD = ("explicit", "earlier states held, complex step")
+HELD = ("explicit", "other steps held, complex step")
 UNTIED = ("terms", "own copies of W, swept")
 COPIES = ("terms", "own copies of W, complex step")
 COMPLEX = ("total", "complex step, every element")
@@ -456,8 +457,8 @@ def test_recurrence_edges_read_wrongly_from_the_scopes_are_seen_by_plain_numpy_a
 def test_steps_that_are_confused_are_seen_by_the_closed_form_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """The copies of W are made by the same reading of the steps: only plain NumPy counts them on its own."""
     m = Model()
-    right = parts.step_of
-    monkeypatch.setattr(parts, "step_of", lambda x: {1: 2, 2: 1}.get(right(x), right(x)))
+    right = steps.step_of
+    monkeypatch.setattr(bptt_uses, "step_of", lambda x: {1: 2, 2: 1}.get(right(x), right(x)))
     assert notice(proof_of(m, "W")) == {CLOSED}
 
 

@@ -19,6 +19,7 @@ PAD = 7.0  # points between the text and the border of a box
 MANY = 3000  # with more boxes than this, tooltips leave the numbers out
 BINS = 48  # cells of the strip that stands for the steps between
 LONGEST = 30  # characters of a cell's equation
+MOST_ROWS = 4  # with more parameters than this on one line, several of them share a row
 CELL = 4.0  # points: the width of a cell of a strip
 
 
@@ -70,17 +71,33 @@ class Content:
         labels, term = self.graph.labels, self.shown.term
         names = [labels[x] for x in item.tensors]
         uses = max([len(self.graph.readers[x]) for x in item.tensors])
-        one = len(names) == 1
-        title = Row(", ".join(names), notation.remark(item.first, names[0]) if one else "", bold=True, color=BLUE)
-        owner = names[0] if one else "each "
-        total = Row(f"{owner}.grad = Σ {uses} use{'s' * (uses > 1)}", color=BLUE)
+        total = f"Σ {uses} use{'s' * (uses > 1)}"
+        if len(names) > 1:
+            return self.rows_of_many(item.tensors, f"each .grad = {total}")
+        x, name = item.first, names[0]
+        remark = f"{notation.brief(x.data)}   {notation.remark(x, name)}" if self.values else notation.remark(x, name)
+        title = Row(name, remark, bold=True, color=BLUE)
         if term is not None:
-            total = Row(f"δ: its use at step {term.k}" if term.parameter in item.tensors else "", color=BLUE)
-        if not self.values:
-            return title, total
-        if one:
-            return title, Row(notation.brief(item.first.data)), self.gradient_row(item.first), total
-        return title, *[self.norm_row(self.with_respect_to(x), x) for x in item.tensors], total
+            return title, self.gradient_row(x) if term.parameter is x else Row("")
+        g = self.shown.gradient(x) if self.values else None
+        if g is None:
+            return title, Row(f"{name}.grad = {total}", color=BLUE)
+        return title, Row(f"{name}.grad = {total} = {notation.brief(g)}", fill=self.ramp.color(self.norms[x]))
+
+    def rows_of_many(self, parameters: list[Tensor], total: str) -> tuple[Row, ...]:
+        """Several parameters on one line: the norm of each one's gradient, three to a row where they are many."""
+        names = [self.graph.labels[x] for x in parameters]
+        many = len(names) > MOST_ROWS
+        title = Row(f"{len(names)} parameters" if many else ", ".join(names), bold=True, color=BLUE)
+        last = Row(total, color=BLUE)
+        if not many:
+            norms = [self.norm_row(self.with_respect_to(x), x) for x in parameters] if self.values else []
+            return title, *norms, last
+        sizes = {x: f" {notation.magnitude(self.norms[x])}" if x in self.norms else "" for x in parameters}
+        texts = [f"{name}{sizes[x]}" for name, x in zip(names, parameters)]
+        rows = [Row("    ".join(texts[i : i + 3])) for i in range(0, len(texts), 3)]
+        head = [Row(f"‖{self.with_respect_to(None)}·‖ of each:", color=GREY)] if any(sizes.values()) else []
+        return title, *head, *rows, last
 
     def cell_rows(self, item: Item) -> tuple[Row, ...]:
         """A step of a cell: its state, the gradient there, and what this step adds to the recurrent weights."""

@@ -6,6 +6,7 @@ No line crosses a box, and no two lines share a place: in every gutter and chann
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Hashable
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Literal
@@ -17,11 +18,26 @@ from .placing import Grid
 Side = Literal["left", "right", "top", "bottom"]
 Channel = tuple[int, int]  # column, and the slot to its right
 TRACK = 9.0  # points between two lines side by side
-GUTTER, CHANNEL = 20.0, 20.0  # a gutter and a channel without lines
+GUTTER, CHANNEL = 20.0, 16.0  # a gutter and a channel without lines
+BUS_GUTTER = 8.0  # between two parameters
 MARGIN = 9.0  # between a band and its first channel
 BETWEEN = 10.0  # between two bands
 ASIDE = 3.0  # points that such a line moves aside for the one that it faces
 PORT = 11.0  # points between two lines at one side of a box
+
+
+@dataclass(eq=False, slots=True)
+class Run:
+    """A piece of a way along a gutter (its number) or a channel, from `low` to `high`, on a track of its own.
+
+    What flows from one box to several others in one step takes the same runs, up to where it branches off.
+    """
+
+    along: int | Channel
+    low: int
+    high: int
+    left: bool = False  # of a channel: the lines to the box on its left
+    track: int = 0
 
 
 @dataclass(eq=False, slots=True)
@@ -31,9 +47,7 @@ class Route:
     arc: Arc
     start: Side
     end: Side
-    straight: bool = False
-    gutters: list[int] = field(default_factory=list)
-    channel: Channel | None = None
+    runs: list[Run] = field(default_factory=list)  # none: straight
     line: Item | None = None
 
 
@@ -50,10 +64,10 @@ class Router:
         self.right_of, self.above = neighbours(self.key, self.row), neighbours(self.row, self.key)
         self.lowest, self.highest = self._ends_of_columns()
         self.routes: list[Route] = []
-        self.in_gutter: dict[int, list[tuple[int, int, Route]]] = defaultdict(list)
-        self.in_channel: dict[Channel, list[tuple[int, int, Route, bool]]] = defaultdict(list)
+        self.nets: dict[Hashable, list[Route]] = {}
+        self.in_gutter: dict[int, list[Run]] = defaultdict(list)
+        self.in_channel: dict[Channel, list[Run]] = defaultdict(list)
         self.ports: dict[tuple[Item, Side], list[tuple[int, Route]]] = defaultdict(list)
-        self.track: dict[tuple[Route, int], int] = {}
 
     def _ends_of_columns(self) -> tuple[dict[int, Item], dict[int, Item]]:
         """The lowest and the highest box over every slot."""
@@ -84,14 +98,15 @@ class Router:
         free = (self.highest if up else self.lowest)[self.key[box]] is box
         if free:
             side: Side = "top" if up else "bottom"
-            route = Route(arc, side, side, straight=True, line=line)
+            route = Route(arc, side, side, line=line)
             self.ports[box, side].append((0, route))
             return route
         c, s, row = self.grid.at[box]
         side = "right" if up else "left"
-        route = Route(arc, side, side, channel=(c, s + up), line=line)
         rows = sorted((2 * self.row[line] + 1, 2 * row + 1))
-        self.in_channel[c, s + up].append((rows[0], rows[1], route, up))
+        run = Run((c, s + up), rows[0], rows[1], left=up)
+        self.in_channel[c, s + up].append(run)
+        route = Route(arc, side, side, [run], line)
         self.ports[box, side].append((1 if up else -1, route))
         return route
 
@@ -99,26 +114,32 @@ class Router:
         a, b = arc.source, arc.target
         sides = self._facing(a, b)
         if sides is not None:
-            route = Route(arc, *sides, straight=True)
+            route = Route(arc, *sides)
             self.ports[a, route.start].append((0, route))
             self.ports[b, route.end].append((0, route))
             return route
         ra, rb, ka, kb = self.row[a], self.row[b], self.key[a], self.key[b]
         route = Route(arc, "top" if rb >= ra else "bottom", "top" if rb <= ra else "bottom")
         leave, enter = (ra + 1 if rb >= ra else ra), (rb + 1 if rb <= ra else rb)
-        self.ports[a, route.start].append((1 if kb > ka else -1, route))
-        self.ports[b, route.end].append((1 if ka > kb else -1, route))
-        if leave == enter:
-            self._use_gutter(leave, ka, kb, route)
-            return route
         c, s, _ = self.grid.at[b]
+        net = self.nets.setdefault((a, c, leave, enter, arc.implicit, arc.cut), [])
+        net.append(route)
+        self.ports[b, route.end].append((1 if ka > kb else -1, route))
+        if len(net) > 1:
+            route.runs = net[0].runs
+            last = route.runs[-1]
+            last.low, last.high = min(last.low, kb), max(last.high, kb)
+            return route
+        self.ports[a, route.start].append((1 if kb > ka else -1, route))
+        if leave == enter:
+            route.runs = [self._use_gutter(leave, ka, kb)]
+            return route
         right = ka >= kb
-        route.channel = (c, s + right)
         k = self.base[c] + 2 * (s + right)
-        self._use_gutter(leave, ka, k, route)
-        self._use_gutter(enter, k, kb, route)
         rows = sorted((2 * leave, 2 * enter))
-        self.in_channel[route.channel].append((rows[0], rows[1], route, right))
+        run = Run((c, s + right), rows[0], rows[1], left=right)
+        self.in_channel[c, s + right].append(run)
+        route.runs = [self._use_gutter(leave, ka, k), run, self._use_gutter(enter, k, kb)]
         return route
 
     def _facing(self, a: Item, b: Item) -> tuple[Side, Side] | None:
@@ -131,41 +152,28 @@ class Router:
             return "top", "bottom"
         return ("bottom", "top") if self.above.get(b) is a else None
 
-    def _use_gutter(self, gutter: int, k: int, m: int, route: Route) -> None:
-        self.in_gutter[gutter].append((min(k, m), max(k, m), route))
-        route.gutters.append(gutter)
+    def _use_gutter(self, gutter: int, k: int, m: int) -> Run:
+        run = Run(gutter, min(k, m), max(k, m))
+        self.in_gutter[gutter].append(run)
+        return run
 
     # ------------------------------------------------------------------------------------------------ giving tracks
     def settle(self) -> None:
         """Tracks for all lines, then the coordinates of rows, slots, gutters and channels."""
         self.tracks: dict[int, int] = {}
-        for gutter, uses in self.in_gutter.items():
+        for gutter, runs in self.in_gutter.items():
             ends: list[int] = []
-            for low, high, route in sorted(uses, key=lambda use: use[:2]):
-                i = next((i for i, end in enumerate(ends) if end < low), len(ends))
-                ends[i : i + 1] = [high]
-                self.track[route, route.gutters.index(gutter)] = i
+            for run in sorted(runs, key=lambda run: (run.low, run.high)):
+                run.track = next((i for i, end in enumerate(ends) if end < run.low), len(ends))
+                ends[run.track : run.track + 1] = [run.high]
             self.tracks[gutter] = len(ends)
         self.channel_tracks: dict[Channel, tuple[int, int]] = {}
-        for channel, lanes in self.in_channel.items():
-            counts = [self._stack(channel, lanes, side) for side in (True, False)]
+        for channel, runs in self.in_channel.items():
+            counts = [stack([run for run in runs if run.left == left]) for left in (True, False)]
             same = self._alike(channel)
             left, right = self.channel_tracks.get(same, (0, 0))
             self.channel_tracks[same] = max(left, counts[0]), max(right, counts[1])
         self._measure()
-
-    def _stack(self, channel: Channel, lanes: list[tuple[int, int, Route, bool]], on_right: bool) -> int:
-        """Tracks for the lines to the box on one side of a channel, short ones next to it so that they do not cross."""
-        stacks: list[list[tuple[int, int]]] = []
-        here = [use for use in lanes if use[3] == on_right]
-        for low, high, route, _ in sorted(here, key=lambda use: use[1] - use[0]):
-            free = (i for i, stack in enumerate(stacks) if all(high < lo or hi < low for lo, hi in stack))
-            i = next(free, len(stacks))
-            if i == len(stacks):
-                stacks.append([])
-            stacks[i].append((low, high))
-            self.track[route, 9] = i
-        return len(stacks)
 
     def _alike(self, channel: Channel) -> Channel:
         """Steps are equally wide: their channels are counted together."""
@@ -213,7 +221,8 @@ class Router:
 
     def _gutter(self, gutter: int, y: float) -> float:
         self.gutter_y[gutter] = y
-        return GUTTER + TRACK * self.tracks.get(gutter, 0)
+        between_buses = {gutter - 1, gutter} <= set(self.grid.bus_rows.values()) and gutter not in self.tracks
+        return BUS_GUTTER if between_buses else GUTTER + TRACK * self.tracks.get(gutter, 0)
 
     # --------------------------------------------------------------------------------------------------- coordinates
     def centre(self, item: Item) -> Point:
@@ -240,24 +249,22 @@ class Router:
             widest = max([abs(found[route, item]) for _, route in aside], default=0.0)
             for _, route in aside:
                 found[route, item] *= min(1.0, limit / widest)
+        for routes in self.nets.values():
+            source = routes[0].arc.source
+            found.update({(route, source): found[routes[0], source] for route in routes})
         for item, upper in self.above.items():  # lines that turn between two boxes must not meet
             if self.row[upper] == self.row[item] + 1:
                 for way, route in self.ports.get((item, "top"), ()):
                     found[route, item] += ASIDE if way else 0.0
         return found
 
-    def track_x(self, route: Route) -> float:
-        assert route.channel is not None
-        c, s = route.channel
-        left, right = self.channel_tracks[self._alike(route.channel)]
-        _, box_slot, _ = self.grid.at[route.arc.target if route.line is not route.arc.target else route.arc.source]
-        i = self.track[route, 9]
-        place = i if s > box_slot else left + right - 1 - i
-        return self.channel_x[c, s] + self.channel / 2 + TRACK * place + (TRACK / 2 if left + right else 0)
-
-    def track_y(self, route: Route, which: int) -> float:
-        gutter = route.gutters[which]
-        return self.gutter_y[gutter] + GUTTER / 2 + TRACK * (self.track[route, which] + 0.5)
+    def place_of(self, run: Run) -> float:
+        """The x of a run along a channel, the y of one along a gutter."""
+        if isinstance(run.along, int):
+            return self.gutter_y[run.along] + GUTTER / 2 + TRACK * (run.track + 0.5)
+        left, right = self.channel_tracks[self._alike(run.along)]
+        place = run.track if run.left else left + right - 1 - run.track
+        return self.channel_x[run.along] + self.channel / 2 + TRACK * (place + 0.5)
 
     def port(self, item: Item, side: Side, offset: float) -> Point:
         x, y = self.centre(item)
@@ -273,16 +280,28 @@ class Router:
             box = a if route.line is b else b
             end = self.port(box, route.end, offset[route, box])
             y = self.y[self.row[route.line]]
-            way = ((end[0], y), end) if route.channel is None else ((x := self.track_x(route), y), (x, end[1]), end)
+            xs = [self.place_of(run) for run in route.runs]
+            way = ((xs[0], y), (xs[0], end[1]), end) if xs else ((end[0], y), end)
             return way[::-1] if box is a else way
-        start, end = self.port(a, route.start, offset[route, a]), self.port(b, route.end, offset[route, b])
-        if route.straight:
+        start = self.port(a, route.start, offset[route, a])
+        end = self.port(b, route.end, offset[route, b])
+        if not route.runs:
             return straightened(start, end, route.start)
-        ys = [self.track_y(route, i) for i in range(len(route.gutters))]
-        if route.channel is None:
-            return start, (start[0], ys[0]), (end[0], ys[0]), end
-        x = self.track_x(route)
-        return start, (start[0], ys[0]), (x, ys[0]), (x, ys[1]), (end[0], ys[1]), end
+        places = [self.place_of(run) for run in route.runs]
+        if len(places) == 1:
+            return start, (start[0], places[0]), (end[0], places[0]), end
+        first, x, last = places
+        return start, (start[0], first), (x, first), (x, last), (end[0], last), end
+
+
+def stack(runs: list[Run]) -> int:
+    """Tracks for the lines to the box on one side of a channel, short ones next to it so that they do not cross."""
+    tracks: list[list[Run]] = []
+    for run in sorted(runs, key=lambda run: run.high - run.low):
+        free = (i for i, used in enumerate(tracks) if all(run.high < u.low or u.high < run.low for u in used))
+        run.track = next(free, len(tracks))
+        tracks[run.track : run.track + 1] = [[*tracks[run.track], run] if run.track < len(tracks) else [run]]
+    return len(tracks)
 
 
 def straightened(start: Point, end: Point, side: Side) -> tuple[Point, ...]:

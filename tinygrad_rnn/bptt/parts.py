@@ -21,10 +21,7 @@ from ..steps import is_recurrence, is_state, step_of
 from ..sweep import order
 from ..tensor import Tensor
 from .tables import Printed, explanation_table, norms, terms_table
-
-Step = int | None  # None: used outside every step
-Use = tuple[Tensor, int]  # an edge: node and input position
-
+from .uses import Step, made_before, reads, step_of_use
 
 @dataclass(frozen=True, repr=False)
 class Explanation(Printed):
@@ -43,9 +40,9 @@ class Explanation(Printed):
 
     @property
     def step(self) -> Step:
-        """The t of E_t; for a loss made outside the steps the newest step that it reads."""
-        t = step_of(self.loss)
-        return t if t is not None else max((s for s in map(step_of, order([self.loss])) if s is not None), default=None)
+        """The t of E_t; for a loss made outside the steps that of what was made last of all that it reads."""
+        steps = map(step_of, (self.loss, *order([self.loss])))
+        return next((t for t in steps if t is not None), None)
 
     def __repr__(self) -> str:
         return explanation_table(self)
@@ -162,40 +159,6 @@ def by_step(seeds: dict[Tensor, Array], parameter: Tensor,
     for k, totals in received.items():  # a use that no gradient has reached completes no step
         if totals:
             yield k, flow(totals, parameter)
-
-
-def reads(nodes: list[Tensor], parameter: Tensor, before: set[Tensor]) -> Iterator[tuple[Step, Use]]:
-    """The edges, oldest first, by which a step reads W or a tensor made of it before the steps."""
-    for node in reversed(nodes):
-        for position, x in enumerate(node.inputs):
-            if node not in before and (x is parameter or x in before):
-                yield step_of_use(node, parameter), (node, position)
-
-
-def step_of_use(node: Tensor, parameter: Tensor) -> Step:
-    """The step that reads W; a state counts at the step that made it: h_0 at 0."""
-    return step_of(parameter if is_state(parameter) else node)
-
-
-def uses(loss: Tensor, parameter: Tensor) -> dict[Step, list[Use]]:
-    """The edges by which each step reads W, or a tensor made of it before the steps."""
-    nodes = order([loss])
-    found: dict[Step, list[Use]] = {}
-    for k, edge in reads(nodes, parameter, made_before(nodes, parameter)):
-        found.setdefault(k, []).append(edge)
-    return found
-
-
-def made_before(nodes: list[Tensor], parameter: Tensor) -> set[Tensor]:
-    """The results made of W that no step has had a part in, such as a weight transformed before the loop."""
-    timeless: set[Tensor] = set()
-    found: set[Tensor] = set()
-    for node in reversed(nodes):
-        if step_of(node) is None and all(x in timeless or (x.op is None and step_of(x) is None) for x in node.inputs):
-            timeless.add(node)
-            if any(x is parameter or x in found for x in node.inputs):
-                found.add(node)
-    return found
 
 
 def reached(losses: Sequence[Tensor], parameter: Tensor) -> None:

@@ -21,9 +21,10 @@ from ..replay import evaluate, replay
 from ..steps import recurrence_edges
 from ..sweep import order, sweep
 from ..tensor import Tensor
-from .parts import Explanation, Step, uses
+from .parts import Explanation
 from .reference import RNN
 from .tables import Printed, proof_table, subscript
+from .uses import Step, uses
 
 EXACT, DIFFERENCES = 1e-12, 1e-7  # what the routes must agree to, as max |a - b| / max |b|
 STEEP, FLAT = 1e-11, 2.5e-5  # the same where a unit's slope, as of tanh at |z| ≥ 6, is so flat that it has lost digits
@@ -79,7 +80,7 @@ def prove(explanation: Explanation, reference: RNN | None = None) -> Proof:
     found = [
         witness("explicit + implicit", "their sum is the total", "the sweep", e.explicit + e.implicit, e.total),
         witness("terms", "their sum is the total", "the sweep", sum(e.terms.values()), e.total),
-        witness("explicit", "earlier states held, complex step", "forward pass, scopes",
+        witness("explicit", "other steps held, complex step", "forward pass, scopes",
                 *slopes(e, e.explicit, held)[:2], exact),
         each_term(e, "own copies of W, swept", "forward pass, scopes, every rule", untied(e), exact),
         along(e, "own copies of W, complex step", "forward pass, scopes", exact),
@@ -167,7 +168,7 @@ def untied(e: Explanation) -> dict[Step, Array]:
     """The gradient of each copy of W when every step reads a copy of its own."""
     copies: dict[Step, Tensor] = {}
     substitutions: dict[Any, Tensor] = {}
-    for k, edges in uses(e.loss, e.parameter).items():
+    for k, edges in uses([e.loss], e.parameter).items():
         copy = copies[k] = Tensor(value_of(e), requires_grad=True)
         for node, i in edges:
             x = node.inputs[i]
@@ -184,7 +185,7 @@ def along(e: Explanation, route: str, shares: str, tolerance: float) -> Witness:
     """
     rng = np.random.default_rng(0)
     W, zero, value = e.parameter, np.zeros(e.parameter.shape), value_of(e)
-    read = uses(e.loss, W)
+    read = uses([e.loss], W)
     steps = list({**e.terms, **read})
     worst = 0.0
     for start in range(0, len(steps), TOGETHER):

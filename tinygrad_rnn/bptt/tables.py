@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..ops import Array
-from ..steps import recurrence_edges, step_of
-from ..sweep import order
+from ..steps import step_of
+from .uses import Recurrence, Step, pattern, recurrence_of
 
 if TYPE_CHECKING:
-    from .parts import Explanation, Step, Terms
+    from .parts import Explanation, Terms
     from .proof import Proof
 
 SUBSCRIPTS = str.maketrans("0123456789-", "₀₁₂₃₄₅₆₇₈₉₋")
+SUPERSCRIPTS = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
 SHOWN = 12  # steps listed one by one; of more, the newest and the oldest
 
 
@@ -73,21 +74,20 @@ def explanation_table(e: Explanation) -> str:
         share = f"{100 * float((part * e.total).sum()) / square:.1f} %".replace("-0.0 ", "0.0 ") if square else "–"
         return [label, kind, formula, f"{norm(part):.4g}", f"{part[entry]:+.6g}", share]
 
-    rows = [row(use_label(k), kind_of(e, k), path(e, k), part) for k, part in shown(e)]
+    through = recurrence_of(e.loss, e.parameter) if e.implicit.any() else None
+    rows = [row(use_label(k), kind_of(e, k), path(e, k, through), part) for k, part in shown(e)]
     rows += [[""] * 6, row("all", "explicit ∂⁺", f"∂⁺{E}/∂{W}", e.explicit), row("", "implicit", "", e.implicit),
              row("", "total", f"d{E}/d{W}", e.total)]
     shape = " × ".join(map(str, e.total.shape)) or "one number"
-    notes = [f"explicit: paths from {W} to {E} that cross no state of an earlier step.  implicit: all other paths.  "
-             f"{element} is the largest entry; entries and shares (a part's projection on d{E}/d{W}; negative: it "
-             "pulls against the total) add up, norms do not."]
-    if e.implicit.any():
-        h = state_symbol(e)
-        notes.append(f"∂⁺{h}_k/∂{W}: how the state of step k changes with the {W} that step k reads, the states before "
-                     "it held fixed.")
+    notes = [f"explicit: paths from {W} to {E} on which no state goes from one step to another.  implicit: all other "
+             f"paths.  {element} is the largest entry; entries and shares (a part's projection on d{E}/d{W}; negative: "
+             "it pulls against the total) add up, norms do not."]
+    if through:
+        notes.append(state_note(through, W))
     if zeros := [use_label(k) for k, part in e.terms.items() if not part.any()]:
         named = ", ".join(zeros) if len(zeros) <= 3 else f"{zeros[0]}, {zeros[1]} and {len(zeros) - 2} more"
-        notes.append(f"What is used at {named} contributes exactly 0: what {W} multiplies there is zero (h_0 = 0?), "
-                     "nothing leads on to the loss, or the term has vanished below what a float can hold.")
+        notes.append(f"What is used at {named} contributes exactly 0: what {W} multiplies there is zero (a first "
+                     "state of 0?), nothing leads on to the loss, or the term has vanished below what a float can hold.")
     return "\n".join([
         f"d{E}/d{W} = Σ_k ∂{E}/∂{W}⁽ᵏ⁾, the sum over the uses k of {W} ({shape});  {E} = {float(e.loss.data):.6g}", "",
         table(["use", "kind", "term", "‖·‖", element, "share"], rows, left=(0, 1, 2)), "", *map(paragraph, notes)])
@@ -106,25 +106,48 @@ def kind_of(e: Explanation, k: Step | range) -> str:
     return kinds.pop() if len(kinds) == 1 else "both"
 
 
-def state_symbol(e: Explanation) -> str:
-    """What the states are called, if all are called the same; else s."""
-    read = [node.inputs[i] for node, i in recurrence_edges(order([e.loss]))]
-    names = {x.name for x in read if x.op is not None} or {x.name for x in read}
-    return names.pop() or "s" if len(names) == 1 else "s"
+def state_symbol(through: Recurrence) -> str:
+    """What the state is called, h' in a backward direction; s where it has several parts, or one without a name."""
+    symbol = (through.names[0] if len(through.names) == 1 else None) or "s"
+    return symbol + "'" * (through.lane[2] == "backward" and not symbol.endswith("'"))
 
 
-def path(e: Explanation, k: Step | range) -> str:
-    """The term of use k as the notes write it (17): ∂E_t/∂h_t · ∂h_t/∂h_k · ∂⁺h_k/∂W."""
+def state_note(through: Recurrence, W: str) -> str:
+    """What the symbols of the terms mean: the state, of which recurrence, and what ∂⁺ holds fixed."""
+    s, E = state_symbol(through), subscript(through.loss.name or "E", step_of(through.loss))
+    parts = [name for name in through.names if name]
+    whole = f" [{'; '.join(parts)}]" if len(parts) == len(through.names) > 1 else ""
+    sequence, layer, direction = (mine if len({mine, *theirs}) > 1 else None
+                                  for mine, *theirs in zip(through.lane, *through.others))
+    backward = through.lane[2] == "backward"
+    where = [f" of the {through.lane[2]} direction"] * (direction is not None or backward)
+    where += [f" of layer {layer}"] * (layer is not None) + [f" of sequence {sequence}"] * (sequence is not None)
+    goes = ", which goes from the last step to the first" if backward else ""
+    said = [f"{s}_k: the state{whole} at step k{''.join(where)}{goes}."] if whole or where else []
+    said += [f"d{E}/d{s}_k: along all paths from {s}_k to {E}."] if len(through.last) != 1 else []
+    said += [f"∂⁺{s}_k/∂{W}: how the state of step k changes with the {W} that step k reads, the state that it starts "
+             "from held fixed."]
+    return "  ".join(said)
+
+
+def path(e: Explanation, k: Step | range, through: Recurrence | None) -> str:
+    """The term of use k as the notes write it (17): ∂E_t/∂h_t · ∂h_t/∂h_k · ∂⁺h_k/∂W.
+
+    It is dE/dh_k · ∂⁺h_k/∂W where E depends on h_k not by one later state alone: a sum of losses, or a layer above.
+    """
     W, E = symbols(e)
     if isinstance(k, range):
         return "Σ of these"
-    if k is None or not e.implicit.any():
-        return f"∂⁺{E}/∂{W}"
-    h = state_symbol(e)
-    now, then = subscript(h, e.step), subscript(h, k)
-    if step_of(e.loss) is None and len(e.explicit_terms) != 1:
+    if k is None or through is None or not through.carries(k):
+        alone = [j for j, part in e.explicit_terms.items() if part.any()] == [k] and kind_of(e, k) != "both"
+        return f"∂⁺{E}/∂{W}" if alone else f"∂{E}/∂{W}" + (f"⁽{k}⁾".translate(SUPERSCRIPTS) if k is not None else "")
+    h = state_symbol(through)
+    then = subscript(h, k)
+    if len(through.last) != 1:
         return f"d{E}/d{then} · ∂⁺{then}/∂{W}"
-    between = f"∂{now}/∂{then} · " if k != e.step else ""
+    (last,) = through.last
+    now = subscript(h, last)
+    between = f"∂{now}/∂{then} · " if k != last else ""
     first = f"∂{E}/∂{now} · " if now != E else ""
     return f"{first}{between}∂⁺{then}/∂{W}"
 
@@ -153,16 +176,34 @@ def terms_table(a: Terms) -> str:
     elided = "; the middle is left out" if max(len(a.losses), len(a.steps)) > most else ""
     return (f"‖A[t,k]‖ = ‖∂E_t/∂{W}⁽ᵏ⁾‖: what the use of {W} at step k contributes to the gradient of E_t{elided}\n\n"
             f"{norms_table(a, most)}\n\n"
-            f"  A row sums to dE_t/d{W}, a column to all that one use contributes. In one forward layer the\n"
-            "  diagonal is explicit, what is below it implicit. ‖sum‖: norms do not add up to the norm of the sum.")
+            + paragraph(f"A row sums to dE_t/d{W}, a column to all that one use contributes. ‖sum‖: norms do not add up "
+                        f"to the norm of the sum. {pattern_note(a)}"))
+
+
+def pattern_note(a: Terms) -> str:
+    """Which terms are explicit: a triangle where all that carries a state to the losses goes one way in time (19)."""
+    ways, places = pattern(a.losses, a.parameter)
+    if not ways:
+        return "All of it is explicit: on no path to a loss does a state go from one step to another."
+    if not places:
+        return "All of it is implicit: on every path to a loss a state goes from one step to another."
+    if any(t is None or t != k for t, k in places):
+        return "`explain` tells what of a term is explicit."
+    if len(ways) == 2:
+        return ("Off the diagonal (k ≠ t) all is implicit, on both sides of it, for states are carried both ways in time; "
+                "on it (k = t) explicit and implicit paths meet: `explain` tells them apart.")
+    if ways == {True}:
+        return "On the diagonal (k = t) all is explicit, below it (k < t) implicit."
+    return ("On the diagonal (k = t) all is explicit, above it (k > t) implicit: this direction goes from the last step "
+            "to the first.")
 
 
 def norms_table(a: Terms, most: int) -> str:
     rows_shown, columns = ends(len(a.losses), most), ends(len(a.steps), most)
     rows = []
     for i in rows_shown:
-        t = a.losses[i].scope.get("t", i + 1)
-        rows.append([subscript(a.losses[i].name or "E", t), *(f"{a.norms[i, j]:.3g}" for j in columns),
+        t, E = step_of(a.losses[i]), a.losses[i].name or "E"
+        rows.append([subscript(E, t) if t is not None else f"{E} (loss {i + 1})", *(f"{a.norms[i, j]:.3g}" for j in columns),
                      f"{norm(a.rows[i]):.3g}"])
     rows.append(["all losses", *(f"{norm(a.columns[j]):.3g}" for j in columns), f"{norm(a.total):.3g}"])
     return table(["", *(use_label(a.steps[j]) for j in columns), "‖sum‖"], rows)

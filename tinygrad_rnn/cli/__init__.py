@@ -1,0 +1,81 @@
+"""Floor 8: the command line, the only place that knows both the library and the pictures.
+
+Exit status: 0 all went well, 1 a proof or a check failed, 2 the input was wrong or something is missing, 130
+interrupted. Results go to standard output, progress to standard error.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import os
+import sys
+from pathlib import Path
+
+import viz
+
+from .. import __version__
+from . import gradients, learn
+from .common import Verb, at_least
+
+EXAMPLES = """examples:
+  tinygrad-rnn tour                                     all of it, on the language reference inside Python
+  tinygrad-rnn explain --text "hello" --loss 4          where every number of dE₄/dW comes from, proved
+  tinygrad-rnn draw --text "abc" --term 1               the unrolled graph, with the term of the use at step 1
+  tinygrad-rnn explain --cell lstm --parameter W_f      the same for a gate of an LSTM; --cell takes every model
+  tinygrad-rnn check --cell gru --bidirectional         every element of every gradient against two other routes
+  tinygrad-rnn compare --file book.txt                  all cells on one text: weights, time per step, perplexity
+  tinygrad-rnn train --file book.txt --epochs 3         a character RNN on any text, beside n-gram baselines
+  tinygrad-rnn generate --model out/model.npz --prompt "The "
+"""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one verb; returns the exit status."""
+    options = parser().parse_args(argv)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal that has no ∂ shows a question mark
+            stream.reconfigure(errors="replace")
+    try:
+        result, good = options.run(options)
+        text = json.dumps(result, ensure_ascii=False, indent=2, allow_nan=False)
+        if options.json:
+            print(text)
+        if "files" not in result and options.out:
+            options.out.mkdir(parents=True, exist_ok=True)
+            (options.out / f"{options.verb}.json").write_text(text + "\n", encoding="utf-8")
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever reads has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except (ValueError, IndexError, TypeError, OSError, viz.NoRendererError) as error:
+        print(f"tinygrad-rnn {options.verb}: {error}", file=sys.stderr)
+        return 2
+    return 0 if good else 1
+
+
+def parser() -> argparse.ArgumentParser:
+    top = argparse.ArgumentParser(prog="tinygrad-rnn", epilog=EXAMPLES, formatter_class=argparse.RawTextHelpFormatter,
+                                  description="How recurrent networks learn: every number of dE/dW, drawn and proved.")
+    top.add_argument("--version", action="version", version=__version__)
+    verbs = top.add_subparsers(dest="verb", required=True, metavar="verb")
+
+    def add(name: str, run: Verb, what: str, example: str, files: bool = False) -> argparse.ArgumentParser:
+        added = verbs.add_parser(name, help=what, description=what, epilog=f"example:\n  {example}",
+                                 formatter_class=argparse.RawTextHelpFormatter)
+        added.set_defaults(run=run)
+        added.add_argument("--seed", type=at_least(0), default=0, help="of all random numbers (default 0)")
+        if files:
+            added.add_argument("--out", type=Path, default=Path("out"), help="folder for files (default out)")
+        else:
+            added.add_argument("--out", type=Path, help="folder for the result as JSON (default: none is written)")
+        added.add_argument("--json", action="store_true", help="print the result as JSON instead")
+        return added
+
+    for part in (learn, gradients):
+        part.verbs(add)
+    return top

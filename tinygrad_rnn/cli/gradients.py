@@ -1,0 +1,122 @@
+"""Floor 8: the verbs that take one gradient apart: explain, draw, check."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import Any
+
+import numpy as np
+
+import viz
+
+from .. import bptt
+from .. import functional as F
+from ..check import gradcheck
+from ..language import CELLS, CharRNN
+from ..nn import Linear, Recurrent
+from ..tensor import Tensor
+from .common import (
+    Adder,
+    at_least,
+    chosen,
+    described,
+    drawn,
+    layer_options,
+    listing,
+    losses_sum,
+    model_for,
+    model_options,
+    parameter_of,
+    read,
+    say,
+)
+
+
+def verbs(add: Adder) -> None:
+    model_options(add("explain", explain, "Take the gradient of one loss apart into explicit and implicit terms.",
+                      'tinygrad-rnn explain --text "hello" --loss 4 --parameter W'))
+    added = add("draw", draw, "Draw the unrolled graph with its gradients.",
+                'tinygrad-rnn draw --text "abc" --term 1 --format png', files=True)
+    model_options(added)
+    added.add_argument("--term", type=int, metavar="K", help="highlight the term of the use at step K")
+    added.add_argument("--detail", choices=("auto", "ops", "cells", "folded"), default="auto",
+                       help="every op, one box per cell, or the first and last three steps (default by length)")
+    added.add_argument("--format", choices=("svg", "png", "pdf", "dot"), default="svg",
+                       help="svg is drawn without Graphviz too (default svg)")
+    added = add("check", check, "Check every element of every gradient of a model by two other routes.",
+                "tinygrad-rnn check --cell lstm --layers 2 --steps 20")
+    layer_options(added)
+    added.add_argument("--steps", type=at_least(1), default=6, help="length of the sequence (default 6)")
+
+
+def explain(options: argparse.Namespace) -> tuple[dict[str, Any], bool]:
+    model = model_for(options)
+    losses, x, y = read(model, options.text)
+    cell = next(iter(model.layer.cells.values()))
+    say(options, *(f"  {line}" for line in (*cell.equations().splitlines(), "q_t = V h_t + c")), "")
+    if model.layer.bidirectional:
+        say(options, "  h'_t goes from the last step to the first, with weights of its own; V reads [h_t, h'_t]. It",
+            "  has seen the character that E_t asks for: no language model, but its gradients are what they are.", "")
+    return explained_loss(options, model, x, y, losses, options.parameter, chosen(options, losses))
+
+
+def explained_loss(options: argparse.Namespace, model: CharRNN, x: Any, y: Any, losses: list[Tensor],
+                   name: str | None, t: int) -> tuple[dict[str, Any], bool]:
+    """Print the table of one loss and its proof; the same as data, and whether all witnesses agree."""
+    parameter = parameter_of(model, name)
+    explanation = bptt.explain(losses[t - 1], parameter)
+    say(options, explanation, "")
+    if t * explanation.total.size > 20_000:
+        print(f"  proving {explanation.total.size:,} numbers over {t} steps …", file=sys.stderr, flush=True)
+    proof = bptt.prove(explanation, model.reference(x, y))
+    say(options, proof)
+    norm = np.linalg.norm
+    return {
+        "loss": losses[t - 1].item(), "t": t, "parameter": parameter.name, "proved": bool(proof),
+        "norms": {"explicit": float(norm(explanation.explicit)), "implicit": float(norm(explanation.implicit)),
+                  "total": float(norm(explanation.total)),
+                  "terms": {str(k): float(norm(term)) for k, term in explanation.terms.items()}},
+        "total": explanation.total.tolist(), "explicit": explanation.explicit.tolist(),
+        "witnesses": [{"part": w.part, "route": w.route, "shares": w.shares, "error": w.error, "agrees": bool(w)}
+                      for w in proof.witnesses],
+    }, bool(proof)
+
+
+def draw(options: argparse.Namespace) -> tuple[dict[str, Any], bool]:
+    model = model_for(options)
+    losses, _, _ = read(model, options.text)
+    term, t = None, chosen(options, losses)
+    if options.term is not None:
+        last = len(losses) if model.layer.bidirectional else t
+        if not 1 <= options.term <= last:
+            raise ValueError(f"--term {options.term}: expected a step from 1 to {last}")
+        term = viz.Term(loss=losses[t - 1], parameter=parameter_of(model, options.parameter), k=options.term)
+    files = drawn(options, "unrolled", losses_sum(losses), options.detail, options.format, term)
+    listing(options, files)
+    return {"files": files}, True
+
+
+def check(options: argparse.Namespace) -> tuple[dict[str, Any], bool]:
+    rng = np.random.default_rng(options.seed)
+    T, B, D, H, V = options.steps, 3, 4, 5, 6
+    kind, settings = CELLS[options.cell]
+    layer = Recurrent(kind, D, H, options.layers, bidirectional=options.bidirectional, rng=rng, **settings)
+    head = Linear(H * len(layer.directions), V, rng=rng)
+    x = Tensor(rng.normal(size=(T, B, D)), requires_grad=True, name="x")
+    first = tuple(Tensor(rng.normal(size=(len(layer.cells), B, H)), requires_grad=True, name=f"{name}_0")
+                  for name in kind.states)
+    y = rng.integers(0, V, (T, B))
+
+    def loss(*_: Tensor) -> Tensor:
+        output, _last = layer(x, first if len(first) > 1 else first[0])
+        return F.cross_entropy(head(output), y)
+
+    inputs = [*layer.parameters(), *head.parameters(), *first, x]
+    say(options, f"{described(options.cell, options.layers, options.bidirectional)}, T={T}, B={B}, D={D}, H={H}, "
+                 f"V={V}: {', '.join(str(p.name) for p in inputs)}", "")
+    reports = [gradcheck(loss, inputs, method="differences", rtol=1e-6, atol=1e-9),
+               gradcheck(loss, inputs, method="complex step", rtol=1e-9, atol=1e-15)]
+    say(options, *(f"{report}\n" for report in reports))
+    return {"reports": [{"method": r.method, "passed": bool(r), "entries": r.entries, "failed": r.failed}
+                        for r in reports]}, all(reports)

@@ -63,6 +63,21 @@ class Indexed:
         return dense if dtype is None else dense.astype(dtype)
 
 
+class Outer:
+    """What `y = a W` contributes under S seeds, (S, D, H): for each the sum of a_b g_sbᵀ over the batch, a (B, D) and
+    g (S, B, H). It is multiplied out only where it is added to something: norms and sums need less.
+    """
+    __slots__ = ("a", "g", "shape")
+    def __init__(self, a: Array, g: Array) -> None:
+        self.a, self.g, self.shape = a, g, (len(g), a.shape[1], g.shape[2])
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
+        return np.asarray(self.a.T @ self.g, dtype)
+
+    def __add__(self, other: Any) -> Any: return np.asarray(self) + np.asarray(other)
+    __radd__ = __add__
+
+
 def add_rows(total: Array, rows: Array, g: Array) -> None:
     """total[rows] += g for rows that may repeat: many are sorted and summed in runs, far faster than `np.add.at`."""
     rows, g = rows.ravel().astype(int) % len(total), g.reshape(rows.size, *total.shape[1:])
@@ -128,6 +143,8 @@ def matmul_da(g: Array, y: Array, a: Array, b: Array) -> Array:
 def matmul_db(g: Array, y: Array, a: Array, b: Array) -> Any:
     if a.ndim == b.ndim == g.ndim == 2:
         return a.T.dot(g)  # unlike matmul it stays in BLAS for a batch of one
+    if a.ndim == b.ndim == 2 and g.ndim == 3:
+        return Outer(a, g)
     if b.ndim == 1:
         g = g[..., None]
     if a.ndim == 1:  # a vector on the left is a row

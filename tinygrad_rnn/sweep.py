@@ -38,18 +38,19 @@ def sweep(totals: dict[Tensor, Array]) -> Generator[Edge, bool | None, None]:
     """The reverse sweep, edge by edge: yields (node, input position, incoming gradient, contribution) as each is made.
 
     `totals` holds the roots with their gradients, (seeds..., *shape) each, and at the end the leaves with theirs. Who
-    answers one with `send(True)` keeps it out of the totals: the edge is cut. What is yielded is never written again.
+    answers one with `send(True)` keeps it out of the totals: the edge is cut. Who reads along may also put more into
+    the totals, for tensors behind a root that are still to come. What is yielded is never written again.
     Raises RuntimeError where no root requires a gradient, TypeError for complex roots, ValueError for a misshapen rule.
     """
-    root, g = next(iter(totals.items()))
+    root = next(iter(totals))
     if not any(x.requires_grad for x in totals):
         raise RuntimeError(f"{root!r} depends on nothing that requires a gradient: nothing to sweep")
     if any(x.dtype.kind == "c" for x in totals):
         raise TypeError(f"backward of {root!r}: complex results are for the complex step only")
-    return _sweep(totals, g.shape[: g.ndim - root.ndim])
+    return _sweep(totals)
 
 
-def _sweep(totals: dict[Tensor, Array], seeds: tuple[int, ...]) -> Generator[Edge, bool | None, None]:
+def _sweep(totals: dict[Tensor, Array]) -> Generator[Edge, bool | None, None]:
     owned: set[Tensor] = set()  # the totals allocated here, which may be written: a first contribution is only borrowed
     pop, get, passed = totals.pop, totals.get, ops.passed
 
@@ -63,6 +64,7 @@ def _sweep(totals: dict[Tensor, Array], seeds: tuple[int, ...]) -> Generator[Edg
             continue  # every edge to it was cut
         op = node.op
         fits = node.fits and op.trusted is op.rules
+        seeds = () if fits else g.shape[: g.ndim - len(node.shape)]
         if op.arity == 1:  # one and two arguments are spelled out, as in apply
             y, a = node.saved
             (x,) = node.inputs

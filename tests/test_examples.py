@@ -14,6 +14,8 @@ PROMISED = {
     "02": ["proved by 7 witnesses", "‖A[t,k]‖"],
     "03": ["culprit: softplus", "at t=4"],
     "04": ["perplexity after:", "Beautiful"],
+    "05": ["both directions:", "<- it has read its targets"],
+    "06": ["of the others right", "proved by 7 witnesses"],
 }
 
 

@@ -59,10 +59,19 @@ class Recurrent(Module):
         shapes and lengths.
         """
         if self.batch_first:
-            xs = xs.transpose(1, 0, *range(2, xs.ndim)) if isinstance(xs, Tensor) else np.swapaxes(np.asarray(xs), 0, 1)
+            xs = self.time_first(xs)
         outputs, states = self.steps(xs, state, lengths=lengths)
         output = F.stack(outputs, axis=1 if self.batch_first else 0)
         return output, each(lambda *parts: F.stack(parts), *states)
+
+    def time_first(self, xs: Tensor | Array | Sequence[Any]) -> Tensor | Array:
+        """(T, B, …) of (B, T, …)."""
+        if isinstance(xs, list | tuple) and any(isinstance(row, Tensor) for row in xs):
+            xs = F.stack(xs)
+        if np.ndim(xs) < 2:
+            raise ValueError(f"{type(self).__name__}: xs has shape {np.shape(xs)}; expected (B, T, {self.input_size}), "
+                             "or integer ids (B, T)")
+        return xs.transpose(1, 0, *range(2, xs.ndim)) if isinstance(xs, Tensor) else np.swapaxes(np.asarray(xs), 0, 1)
 
     def steps(self, xs: Tensor | Array | Sequence[Any], state: State = None, *, lengths: Any = None,
               start: int = 1) -> tuple[list[Tensor], list[State]]:

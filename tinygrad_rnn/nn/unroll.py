@@ -36,13 +36,13 @@ def unroll(cell: Any, xs: Tensor | Array | Sequence[Any], state: State = None, *
     if direction not in ("forward", "backward"):
         raise ValueError(f"direction {direction!r}: expected 'forward' or 'backward'")
     xs = xs if isinstance(xs, Tensor | list | tuple) else np.asarray(xs)
-    if not isinstance(xs, list | tuple) and xs.ndim < 2:
-        raise ValueError(f"unroll: xs has shape {xs.shape}; expected (T, B, {getattr(cell, 'input_size', 'D')}), or "
-                         "integer ids (T, B)")
-    T = len(xs)
-    if T == 0:
+    shape = shape_of(xs)
+    if shape[:1] == (0,):
         raise ValueError("unroll: expected at least one step, got none")
-    batch_size = np.shape(xs[0])[0]
+    if len(shape) < 2:
+        raise ValueError(f"unroll: xs has shape {shape}; expected (T, B, {getattr(cell, 'input_size', 'D')}), or "
+                         "integer ids (T, B)")
+    T, batch_size = shape[:2]
     present = None if lengths is None else presence(lengths, T, batch_size)
     steps, before = (range(T), start - 1) if direction == "forward" else (range(T)[::-1], start + T)
     outputs = {}
@@ -58,6 +58,11 @@ def unroll(cell: Any, xs: Tensor | Array | Sequence[Any], state: State = None, *
                 else:
                     state, outputs[i] = masked(cell, x, state, present[i])
     return [outputs[i] for i in range(T)], state
+
+
+def shape_of(xs: Tensor | Array | Sequence[Any]) -> tuple[int, ...]:
+    """(T, B, …), also of a list of steps."""
+    return (len(xs), *np.shape(xs[0])) if isinstance(xs, list | tuple) and xs else np.shape(xs)
 
 
 def output_of(state: State) -> Tensor:
@@ -90,7 +95,7 @@ def presence(lengths: Any, T: int, batch_size: int) -> Array:
         raise TypeError(f"lengths: expected integers, got {array.dtype}")
     if array.shape != (batch_size,):
         raise ValueError(f"lengths: expected {batch_size}, one for each row of the batch, got shape {array.shape}")
-    if array.min() < 1 or array.max() > T:
+    if not ((array >= 1) & (array <= T)).all():
         raise ValueError(f"lengths {array.tolist()}: expected numbers from 1 to {T}, the number of steps")
     found: Array = np.arange(T)[:, None, None] < array[:, None]
     return found
@@ -102,11 +107,12 @@ def first(state: State, names: tuple[str, ...]) -> State:
 
     def start(part: Any, name: str) -> Tensor:
         x = as_tensor(part)
-        made, t = step_of(x), here["t"]
-        ahead = made is not None and (made > t if here["direction"] == "forward" else made < t)
+        made, t, forward = step_of(x), here["t"], here["direction"] == "forward"
+        ahead = made is not None and (made > t if forward else made < t)
         if ahead and x.op is not None and {**x.scope, "t": t} == here:
+            onward = f"start={(made or 0) + 1}" if forward else f"with the steps before {made}"
             raise ValueError(f"unroll: the state was made at step {made} of this recurrence, among or after those to "
-                             f"come; go on from there (start={(made or 0) + 1}), or detach() it")
+                             f"come; go on from there ({onward}), or detach() it")
         return broadcast_to(x, x.shape).named((x.name or name).removesuffix("_0"))
 
     if isinstance(state, tuple | list):

@@ -16,7 +16,7 @@ from pathlib import Path
 import viz
 
 from .. import __version__
-from . import gradients, learn
+from . import errata, gradients, learn
 from .common import Verb, at_least
 
 EXAMPLES = """examples:
@@ -25,6 +25,7 @@ EXAMPLES = """examples:
   tinygrad-rnn draw --text "abc" --term 1               the unrolled graph, with the term of the use at step 1
   tinygrad-rnn explain --cell lstm --parameter W_f      the same for a gate of an LSTM; --cell takes every model
   tinygrad-rnn check --cell gru --bidirectional         every element of every gradient against two other routes
+  tinygrad-rnn errata E9                                mistakes in five study notes, as printed and as corrected
   tinygrad-rnn compare --file book.txt                  all cells on one text: weights, time per step, perplexity
   tinygrad-rnn train --file book.txt --epochs 3         a character RNN on any text, beside n-gram baselines
   tinygrad-rnn generate --model out/model.npz --prompt "The "
@@ -76,6 +77,6 @@ def parser() -> argparse.ArgumentParser:
         added.add_argument("--json", action="store_true", help="print the result as JSON instead")
         return added
 
-    for part in (learn, gradients):
+    for part in (learn, gradients, errata):
         part.verbs(add)
     return top

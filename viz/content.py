@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from itertools import pairwise
 
 from tinygrad_rnn.bptt.tables import norm
 from tinygrad_rnn.ops import Array
@@ -15,10 +14,10 @@ from .heat import Ramp
 from .picture import BLUE, GREY, LINE, SIZE, SMALL, Row
 from .shown import Shown, total
 
-PAD = 7.0  # points between the text and the border of a box
+PAD = 6.0  # points between the text and the border of a box
 MANY = 3000  # with more boxes than this, tooltips leave the numbers out
-BINS = 48  # cells of the strip that stands for the steps between
-LONGEST = 30  # characters of a cell's equation
+BINS = 48  # at most so many cells of the strip that stands for the steps between
+LONGEST = 28  # characters of a cell's equation, its steps aside
 MOST_ROWS = 4  # with more parameters than this on one line, several of them share a row
 CELL = 4.0  # points: the width of a cell of a strip
 
@@ -40,7 +39,8 @@ class Content:
     # -------------------------------------------------------------------------------------------------- one tensor
     def tensor_rows(self, x: Tensor) -> tuple[Row, ...]:
         title = Row(self.graph.labels[x], notation.remark(x, self.graph.labels[x]), bold=True)
-        return (title, Row(notation.brief(x.data)), self.gradient_row(x)) if self.values else (title,)
+        said = x.op is None and x.size == 1 and not x.requires_grad and not x.name  # a number, called after its value
+        return (title, Row(notation.brief(x.data)), self.gradient_row(x)) if self.values and not said else (title,)
 
     def gradient_row(self, x: Tensor) -> Row:
         g = self.shown.gradient(x)
@@ -75,41 +75,49 @@ class Content:
         if len(names) > 1:
             return self.rows_of_many(item.tensors, f"each .grad = {total}")
         x, name = item.first, names[0]
-        remark = f"{notation.brief(x.data)}   {notation.remark(x, name)}" if self.values else notation.remark(x, name)
-        title = Row(name, remark, bold=True, color=BLUE)
+        said = [notation.brief(x.data) if self.values else "", notation.remark(x, name), self.sequence_of(x)]
+        title = Row(name, " ".join(filter(None, said)), bold=True, color=BLUE)
         if term is not None:
             return title, self.gradient_row(x) if term.parameter is x else Row("")
         g = self.shown.gradient(x) if self.values else None
         if g is None:
-            return title, Row(f"{name}.grad = {total}", color=BLUE)
+            return title, Row(f"{name}.grad = {total}" + (" = –" if self.values else ""), color=BLUE)
         return title, Row(f"{name}.grad = {total} = {notation.brief(g)}", fill=self.ramp.color(self.norms[x]))
+
+    def sequence_of(self, parameter: Tensor) -> str:
+        """The sequence that reads a parameter, where there are several, each with a W of its own."""
+        read = {node.scope.get("sequence") for node, _ in self.graph.readers[parameter]}
+        return str(read.pop() or "") if len(self.graph.sequences) > 1 and len(read) == 1 else ""
 
     def rows_of_many(self, parameters: list[Tensor], total: str) -> tuple[Row, ...]:
         """Several parameters on one line: the norm of each one's gradient, three to a row where they are many."""
         names = [self.graph.labels[x] for x in parameters]
         many = len(names) > MOST_ROWS
-        title = Row(f"{len(names)} parameters" if many else ", ".join(names), bold=True, color=BLUE)
+        head = f"{len(names)} parameters" if many else ", ".join(names)
+        title = Row(head, self.sequence_of(parameters[0]), bold=True, color=BLUE)
         last = Row(total, color=BLUE)
         if not many:
             norms = [self.norm_row(self.with_respect_to(x), x) for x in parameters] if self.values else []
             return title, *norms, last
         sizes = {x: f" {notation.magnitude(self.norms[x])}" if x in self.norms else "" for x in parameters}
         texts = [f"{name}{sizes[x]}" for name, x in zip(names, parameters)]
-        rows = [Row("    ".join(texts[i : i + 3])) for i in range(0, len(texts), 3)]
-        head = [Row(f"‖{self.with_respect_to(None)}·‖ of each:", color=GREY)] if any(sizes.values()) else []
-        return title, *head, *rows, last
+        rows = [Row(" · ".join(texts[i : i + 3])) for i in range(0, len(texts), 3)]
+        meant = [Row(f"‖{self.with_respect_to(None)}·‖ of each:", color=GREY)] if any(sizes.values()) else []
+        return title, *meant, *rows, last
 
     def cell_rows(self, item: Item) -> tuple[Row, ...]:
         """A step of a cell: its state, the gradient there, and what this step adds to the recurrent weights."""
-        labels, states = self.graph.labels, item.outputs
-        equation = "= " + self.equation(item, states[0]) if len(states) == 1 and item.place == "step" else ""
-        if item.place != "step":
-            equation = f"sum of {len(item.inward)}"
-        title = Row(", ".join([labels[x] for x in states]), equation, bold=True)
+        labels, shown = self.graph.labels, gradients_shown(item)
+        rows = []
+        for x in item.outputs:
+            equation = f"sum of {len(item.inward)}" if item.place == "after" else self.equation(item, x)
+            rows.append(Row(labels[x], equation, bold=True))
+            if self.values:
+                rows.append(Row(notation.brief(x.data)))
+                rows += [self.norm_row(self.with_respect_to(x), x)] if x in shown else []
         if not self.values:
-            return (title,)
-        rows = [title, *[Row(notation.brief(x.data)) for x in states],
-                *[self.norm_row(self.with_respect_to(x), x) for x in gradients_shown(item)]]
+            return tuple(rows)
+        rows += [self.norm_row(self.with_respect_to(x), x) for x in shown if x not in item.outputs]
         inside = set(item.tensors)
         for parameter in self.recurrent:
             uses = [edge for edge in self.graph.readers[parameter] if edge[0] in inside]
@@ -120,9 +128,13 @@ class Content:
         return tuple(rows)
 
     def equation(self, item: Item, x: Tensor) -> str:
-        """What a cell computes of its inputs, such as tanh(Ux₃ + Wh₂ + b); if that is long, its last operation."""
-        text = self.expression(x, set(item.tensors), 6)
-        return text if len(text) <= LONGEST else notation.remark(x, "")
+        """What a cell computes: of its inputs, = tanh(Ux₃ + Wh₂ + b), or of its gates, = f₃∘c₂ + i₃∘c̃₃."""
+        if x.op is None:
+            return ""
+        full = self.expression(x, set(item.tensors), 6)
+        gates = notation.made_of(x, self.graph.labels, self.graph.shared)
+        fitting = (text for text in (full, gates) if 0 < len(notation.steps_removed(text)) <= LONGEST)
+        return f"= {next(fitting, notation.remark(x, ''))}"
 
     def expression(self, x: Tensor, inside: set[Tensor], depth: int) -> str:
         if x.op is None or x not in inside or depth == 0 or x.op.name in ("matmul", "getitem"):
@@ -131,25 +143,30 @@ class Content:
         if x.op.name in ("sum", "mean") and x.inputs[0].size == 1:
             return parts[0]
         symbol = notation.SYMBOLS.get(x.op.name, x.op.name.replace("_", " "))
-        return f"{parts[0]} {symbol} {parts[1]}" if len(parts) == 2 and x.op.name in notation.SYMBOLS else \
-            f"{symbol}({', '.join(parts)})"
+        if len(parts) == 2 and x.op.name in notation.SYMBOLS:
+            return f" {symbol} ".join(parts if x.op.name == "add" else map(notation.atom, parts))
+        return f"{symbol}({', '.join(parts)})"
 
     def strip_rows(self, item: Item) -> tuple[Row, ...]:
         """All the steps between in one box: a cell of colour for the gradient at each, or at the largest of several."""
-        labels, states = self.graph.labels, alike_in(item, shown_of(item)[-1])
-        outputs = alike_in(item, item.outputs[-1])
+        rows: list[Row] = []
+        for last, shown in zip(one_of_each(item.outputs), one_of_each(shown_of(item))):
+            rows += self.strip(alike_in(item, last), alike_in(item, shown), leaf=item.first.op is None)
+        return tuple(rows)
+
+    def strip(self, outputs: list[Tensor], shown: list[Tensor], leaf: bool) -> list[Row]:
+        labels = self.graph.labels
         title = Row(f"{labels[outputs[0]]} … {labels[outputs[-1]]}", f"{len(outputs)} steps", bold=True)
-        if not self.values or (item.first.op is None and len(item.outputs) == len(item.tensors)):
-            return title, Row(f"each {states[0].shape}", color=GREY)
-        sizes = [self.norms[x] for x in states if x in self.norms]
-        what = self.with_respect_to(None) + notation.stem(labels[states[0]].rstrip("₀₁₂₃₄₅₆₇₈₉"))
+        if not self.values or leaf:
+            return [title, Row(f"each {shown[0].shape}", color=GREY)]
+        what = self.with_respect_to(None) + notation.steps_removed(labels[shown[0]])
+        sizes = [self.norms[x] for x in shown if x in self.norms]
         if not sizes:
-            return title, Row(f"each {states[0].shape}", color=GREY), Row(f"‖{what}‖ –", color=GREY)
-        bins = min(BINS, len(sizes))
-        ends = [i * len(sizes) // bins for i in range(bins + 1)]
-        cells = [self.ramp.color(max(sizes[start:end])) for start, end in pairwise(ends)]
-        grain = "of each step" if bins == len(sizes) else f"{len(sizes) / bins:.0f} steps to a cell"
-        return title, Row("", cells=tuple(cells)), Row(f"‖{what}‖, {grain}", color=GREY)
+            return [title, Row(f"each {shown[0].shape}", color=GREY), Row(f"‖{what}‖ –", color=GREY)]
+        grain = -(-len(sizes) // BINS)
+        cells = [self.ramp.color(max(sizes[i : i + grain])) for i in range(0, len(sizes), grain)]
+        each = "of each step" if grain == 1 else f"{grain} steps to a cell"
+        return [title, Row("", cells=tuple(cells)), Row(f"‖{what}‖, {each}", color=GREY)]
 
     # --------------------------------------------------------------------------------------------------- tooltips
     def box_tooltip(self, item: Item) -> str:
@@ -191,18 +208,25 @@ def shown_of(item: Item) -> list[Tensor]:
     return logits[:1] if logits and item.outputs[0].shape == () else item.outputs
 
 
+def one_of_each(tensors: list[Tensor]) -> list[Tensor]:
+    """Of every name the last: of the c and h of many steps, one c and one h."""
+    return list({notation.stem(x.name or ""): x for x in tensors}.values())
+
+
 def alike_in(item: Item, last: Tensor) -> list[Tensor]:
     """What `last` is at its step, of every step that a box stands for, in the order of the steps."""
     name = notation.stem(last.name or "")
-    found = [x for x in item.tensors if notation.stem(x.name or "") == name
-             and (x.op is None) == (last.op is None) and (x.op is None or x.op is last.op) and x.shape == last.shape]
+    states = [x for x in item.outputs if notation.stem(x.name or "") == name]
+    found = states if len(states) > 1 else [x for x in item.tensors if notation.stem(x.name or "") == name
+                                            and x.op is last.op and x.shape == last.shape]
     return sorted(found, key=lambda x: (x.scope.get("t", 0), x.index))
 
 
 def gradients_shown(item: Item) -> list[Tensor]:
     if item.place == "bus" or len(item.tensors) == 1:
         return item.tensors
-    return alike_in(item, shown_of(item)[-1]) if item.many_steps else shown_of(item)
+    shown = shown_of(item)
+    return [x for last in one_of_each(shown) for x in alike_in(item, last)] if item.many_steps else shown
 
 
 def recurrent_parameters(graph: Graph) -> list[Tensor]:
@@ -218,6 +242,6 @@ def size_of(rows: Iterable[Row]) -> tuple[float, float]:
         count += 1
         line = notation.text_width(row.text, SIZE if row.bold else SMALL, row.bold) + len(row.cells) * CELL
         if row.remark:
-            line += 4 + notation.text_width(row.remark, SMALL)
+            line += 9 + notation.text_width(row.remark, SMALL)
         width = max(width, line)
     return float(round(width + 2 * PAD)), count * LINE + 4

@@ -34,7 +34,6 @@ from .picture import (
     Wire,
     color_of,
     gap,
-    label_place,
     line_width,
 )
 from .shown import Shown
@@ -72,8 +71,6 @@ def write(picture: Picture) -> str:
     known = {box.id for box in picture.boxes} | {dot.id for dot in picture.dots}
     lines += [f"  {box.id} [id=\"{box.id}\", {at((box.x, box.y), height)}, {inches(box.width, box.height)}, "
               f"tooltip={quote(box.tooltip)}, label=<{table(box)}>];" for box in picture.boxes]
-    lines += [draw_note(Note(f"{dot.id}_label", dot.x - 5 - text_width(dot.label, TINY), dot.y - 6.5, dot.label, TINY,
-                             color_of(dot.kind, dot.dim)), height) for dot in picture.dots if dot.label]
     lines += [f'  {dot.id} [id="{dot.id}", shape=circle, style=filled, color="{color_of(dot.kind, dot.dim)}", '
               f'{at((dot.x, dot.y), height)}, {inches(6.4, 6.4)}];' for dot in picture.dots]
     for wire in sorted(picture.wires, key=lambda wire: (wire.lit, not wire.dim)):
@@ -111,10 +108,6 @@ def draw_wire(wire: Wire, height: float, known: set[str]) -> list[str]:
     look = f'color="{color_of(wire.kind, wire.dim)}", penwidth={n(line_width(wire.kind, wire.lit))}, style={style}'
     if wire.tooltip:
         look += f", tooltip={quote(wire.tooltip)}"
-    if wire.label:
-        x, y = label_place(wire.points)
-        look += f', label={quote(wire.label)}, fontcolor="{color_of(wire.kind, wire.dim)}", ' \
-                f'lp="{n(x)},{n(height - y)}"'
     arrow = "" if wire.arrow else ", arrowhead=none"
     if not wire.cut:
         return [*lines, f'  {wire.tail} -> {wire.head} [id="{wire.id}", {look}{arrow}, '

@@ -75,9 +75,11 @@ class Graph:
         self.place: dict[Tensor, Literal["bus", "before", "step", "after"]] = {}
         self._find_places()
         layers = {x.scope.get("layer") for x in results} - {None}
+        given = {x: column[1] for x, column in self.column.items()
+                 if column is not None and x.op is None and self.place[x] == "step"}
         logits = {node.inputs[0] for node in results if node.op.name in notation.LOGIT_READERS}
-        shared = {x for x in self.tensors if self.place[x] == "bus"}
-        self.labels = notation.labels_of(self.tensors, logits, shared, len(layers) > 1)
+        self.shared = {x for x in self.tensors if self.place[x] == "bus"}
+        self.labels = notation.labels_of(self.tensors, logits, self.shared, given, len(layers) > 1)
 
     def is_cut(self, edge: Edge) -> bool:
         """Drawn with a gap: asked for by the reader, left out of the recording, or detached by the program."""
@@ -155,11 +157,15 @@ class Graph:
             c = self.column[x]
             if c is not None and self.place[x] == "step":
                 by_column.setdefault(c, []).append(x)
-        if len(by_column) > 1:
-            for c in (min(by_column), max(by_column)):
-                if all(self._starts_a_lane(x, c) for x in by_column[c]):
-                    for x in by_column[c]:
+        ends = (min(by_column), max(by_column)) if len(by_column) > 1 else ()
+        for c, made in by_column.items():
+            if all(self._starts_a_lane(x, c) for x in made):
+                sources = [self.column[y] or c for x in made for y in x.inputs]
+                for x in made:
+                    if c in ends:
                         self.place[x] = "before"
+                    elif sources:  # a decoder's h_0 belongs to the step of the encoder that it copies
+                        self.column[x] = max(sources)
         starts = {(self.kind(node), i) for node, i in self.implicit}
         for x in self.tensors:
             if self.place[x] == "step" and x.op is None and step_of(x) is None and all(
@@ -176,9 +182,15 @@ class Graph:
         return all((node, i) in self.implicit or self.column[node] == column for node, i in self.readers[x])
 
     @cached_property
-    def carried(self) -> set[Hashable]:
-        """The kinds of results that are states: what some step reads of another."""
-        return {self.kind(node.inputs[i]) for node, i in self.implicit if node.inputs[i].op is not None}
+    def results_carried(self) -> set[Tensor]:
+        """The results that are states: at every step the last one of each name that some step reads of another."""
+        read = {self.name_of_state(node.inputs[i]) for node, i in self.implicit}
+        last = {(self.column[x], name): x for x in self.tensors
+                if x.op is not None and (name := self.name_of_state(x)) in read}
+        return set(last.values())
+
+    def name_of_state(self, x: Tensor) -> Hashable:
+        return (lane_of(x), notation.stem(x.name)) if x.name else self.kind(x) if x.op else None
 
     def kind(self, node: Tensor) -> Hashable:
         """What the same operation has in common at every step."""
@@ -245,6 +257,8 @@ def group_of(graph: Graph, x: Tensor, column: Column | None) -> tuple[Hashable, 
     place = graph.place[x]
     if graph.is_accumulator(x):
         return TOTAL
+    if place == "before" and graph.readers[x] and all(edge in graph.implicit for edge in graph.readers[x]):
+        return "start", lane_of(graph.readers[x][0][0]), None
     if place == "bus":
         return None if x.op else ("bus", frozenset({lane_of(node) for node, _ in graph.readers[x]}), None)
     if place != "step":
@@ -256,14 +270,21 @@ def group_of(graph: Graph, x: Tensor, column: Column | None) -> tuple[Hashable, 
 
 
 def folded_columns(columns: list[Column]) -> dict[Column, Column]:
-    """For every step that is not shown by itself the one column that stands for all of them."""
-    hidden = columns[EDGE_STEPS:-EDGE_STEPS]
-    return {c: hidden[0] for c in hidden} if len(hidden) > 1 else {}
+    """For every step that is not shown by itself the one column that stands for all of them in its sequence."""
+    folded: dict[Column, Column] = {}
+    for sequence in {c[0] for c in columns}:
+        hidden = [c for c in columns if c[0] == sequence][EDGE_STEPS:-EDGE_STEPS]
+        if len(hidden) > 1:
+            folded.update(dict.fromkeys(hidden, hidden[0]))
+    return folded
 
 
 def join(graph: Graph, items: list[Item], owner: dict[Tensor, Item]) -> None:
-    """Put an arc between two items for what flows from one to the other; at op level, one arc for each edge."""
-    merged: dict[tuple[Item, Item, bool, bool], list[Edge]] = {}
+    """Put an arc between two items for what flows from one to the other, and one for each state that goes on.
+
+    At op level, one arc for each edge. The state that is read last comes first: the c of an LSTM above its h.
+    """
+    merged: dict[tuple[Item, Item, Tensor | None, bool], list[Edge]] = {}
     single = all(len(item.tensors) == 1 for item in items)
     for target in items:
         for node in target.tensors:
@@ -276,9 +297,10 @@ def join(graph: Graph, items: list[Item], owner: dict[Tensor, Item]) -> None:
                 if single:
                     connect(Arc(source, target, (edge,), implicit, cut))
                 else:
-                    merged.setdefault((source, target, implicit, cut), []).append(edge)
-    for (source, target, implicit, cut), edges in merged.items():
-        connect(Arc(source, target, tuple(edges), implicit, cut))
+                    state = graph.states.get(x, x) if implicit else None
+                    merged.setdefault((source, target, state, cut), []).append(edge)
+    for (source, target, state, cut), edges in sorted(merged.items(), key=lambda arc: -arc[1][0][0].index):
+        connect(Arc(source, target, tuple(edges), state is not None, cut))
     for item in items:
         item.outputs = item.tensors if len(item.tensors) == 1 else outputs_of(graph, item)
 
@@ -289,5 +311,7 @@ def connect(arc: Arc) -> None:
 
 
 def outputs_of(graph: Graph, item: Item) -> list[Tensor]:
-    """What a box of several tensors shows: its states, else its last result."""
-    return [x for x in item.tensors if x.op is not None and graph.kind(x) in graph.carried] or item.tensors[-1:]
+    """What a box of several tensors shows: its states, in the order of their lines, else its last result."""
+    if item.place == "before":
+        return sorted(item.tensors, key=lambda x: -graph.readers[x][0][0].index)
+    return [x for x in item.tensors if x in graph.results_carried] or item.tensors[-1:]

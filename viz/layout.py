@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from tinygrad_rnn.tensor import Tensor
 
 from .content import Content, gradients_shown, size_of
-from .graph import Column, Detail, Graph, Item, folded_columns, items_of
+from .graph import Arc, Detail, Graph, Item, items_of
 from .legend import put_legend
 from .notation import text_width
-from .picture import BLACK, BLUE, Band, Box, Dot, Kind, Picture, Wire
+from .picture import BLACK, BLUE, TINY, Band, Box, Dot, Kind, Note, Picture, Point, Wire, color_of
 from .placing import place
 from .routing import Route, Router
 from .shown import Shown
@@ -27,15 +29,14 @@ def lay_out(graph: Graph, shown: Shown, detail: Detail, values: bool, labels: bo
     """The Picture of a graph with steps, in points."""
     items = items_of(graph, detail)
     content = Content(graph, shown, [gradients_shown(item) for item in items], values, labels)
-    return Layout(graph, items, detail, content).draw()
+    return Layout(graph, items, content).draw()
 
 
 class Layout:
     """The making of one Picture."""
 
-    def __init__(self, graph: Graph, items: list[Item], detail: Detail, content: Content) -> None:
+    def __init__(self, graph: Graph, items: list[Item], content: Content) -> None:
         self.graph, self.items, self.content, self.shown = graph, items, content, content.shown
-        self.hidden = hidden_columns(graph.columns) if detail == "folded" else {}
         self.id = {item: f"n{graph.number[item.first]}" for item in items}
         self.rows = {item: content.rows_of(item) for item in items}
         self.sizes = {item: size_of(rows) for item, rows in self.rows.items()}
@@ -44,6 +45,7 @@ class Layout:
         self.dimmed = self.shown.term is not None
         self.dx, self.dy = EDGE, EDGE + HEADING
         self.picture = Picture()
+        self.wires: dict[Route, Wire] = {}
 
     def draw(self) -> Picture:
         for item in self.items:
@@ -58,9 +60,10 @@ class Layout:
 
     def put_bands(self) -> None:
         names = list(self.graph.sequences)
+        steps = {item.column: [c[1] for x in item.tensors if (c := self.graph.column[x])]
+                 for item in self.items if item.many_steps}
         for i, (column, (start, end)) in enumerate(zip(self.grid.columns, self.router.bands[1:])):
-            last = self.hidden.get(column)
-            title = f"t = {column[1]}" if last is None else f"t = {column[1]} … {last[1]}"
+            title = f"t = {column[1]}" + (f" … {max(steps[column])}" if column in steps else "")
             if len(names) > 1:
                 title = f"{names[column[0]]}, {title}"
             self.picture.bands.append(Band(f"band{i}", start + self.dx, EDGE, end - start,
@@ -80,33 +83,70 @@ class Layout:
         for route in self.router.routes:
             points = tuple([(x + self.dx, y + self.dy) for x, y in self.router.points(route, offsets)])
             lit = self.dimmed and self.shown.arc_lit(route.arc)
-            wire = self.wire_of(route, points, lit)
+            wire, text = self.wire_of(route, points, lit), self.text_on(route.arc)
             if route.line is not None:
                 out = route.line is route.arc.source
                 x, y = points[0] if out else points[-1]
-                dot = Dot("d" + wire.id[1:], x, y, wire.kind, wire.dim, self.dot_label(wire, out))
+                dot = Dot("d" + wire.id[1:], x, y, wire.kind, wire.dim)
                 self.picture.dots.append(dot)
-                wire = wire._replace(tail=dot.id, label="") if out else wire._replace(head=dot.id)
+                if out:
+                    self.label_dot(dot, text)
+                wire = wire._replace(tail=dot.id) if out else wire._replace(head=dot.id)
                 lines.setdefault(route.line, []).append((x, dot.id, lit))
-            self.picture.wires.append(wire)
+            if text and wire.kind != "explicit":
+                self.label_wire(route, wire, text)
+            self.wires[route] = wire
+        self.picture.wires += self.wires.values()
         for line, joined in lines.items():
             self.put_line(line, sorted(joined))
+        for routes in self.router.nets.values():
+            self.put_branches(routes)
 
-    def dot_label(self, wire: Wire, out: bool) -> str:
+    def put_branches(self, routes: list[Route]) -> None:
+        """A dot wherever a line branches off another with the same source."""
+        ways = [self.wires[route].points for route in routes]
+        for route, way in zip(routes, ways):
+            (x0, y), (x, _) = way[-3:-1]
+            if any((x - x0) * (other[-2][0] - x) > 0 for other in ways):
+                wire = self.wires[route]
+                self.picture.dots.append(Dot("d" + wire.id[1:], x, y, wire.kind, wire.dim and not wire.lit))
+
+    def label_dot(self, dot: Dot, size: str) -> None:
         """What a use does backward, += and on request how much; only where there is room for it."""
-        if not out or wire.dim or (not self.content.labels and len(self.grid.columns) > UNFOLDED):
-            return ""
-        return f"+= {wire.label}".rstrip()
+        if not dot.dim and (self.content.labels or len(self.grid.columns) <= UNFOLDED):
+            text = f"+= {size}".rstrip()
+            self.put_label(dot.id, dot.x - 5 - text_width(text, TINY), dot.y - 6.5, text, color_of(dot.kind, dot.dim))
 
-    def wire_of(self, route: Route, points: tuple[tuple[float, float], ...], lit: bool) -> Wire:
+    def label_wire(self, route: Route, wire: Wire, text: str) -> None:
+        """Above the longest part of a wire, or to the right of it; of a branch, beside the part that is its own."""
+        parts = list(pairwise(wire.points))
+        own = parts[-1:] if len(self.router.nets.get(route.net, ())) > 1 else parts
+        (x0, y0), (x1, y1) = max(own, key=lambda part: abs(part[1][0] - part[0][0]) + abs(part[1][1] - part[0][1]))
+        x, y = (x0 + x1) / 2, (y0 + y1) / 2
+        flat = abs(x1 - x0) > abs(y1 - y0)
+        if wire.cut and flat:  # clear of the mark in the middle
+            x -= (x1 - x0) / 4
+        left, middle = (x - text_width(text, TINY) / 2, y - 6) if flat else (x + 4, y)
+        self.put_label(wire.id, left, middle, text, color_of(wire.kind, wire.dim))
+
+    def put_label(self, owner: str, x: float, y: float, text: str, color: str) -> None:
+        self.picture.notes.append(Note(f"{owner}_label", x, y, text, TINY, color))
+
+    def text_on(self, arc: Arc) -> str:
+        """On request the norm of what flows back; between cells the name of the state, if it is one of several."""
+        node, position = arc.edges[0]
+        label = self.content.edge_label(arc.edges[0]) if len(arc.edges) == 1 else ""
+        several = arc.implicit and len(arc.source.outputs) > 1 and not arc.source.many_steps
+        return label or (self.graph.labels[node.inputs[position]] if several else "")
+
+    def wire_of(self, route: Route, points: tuple[Point, ...], lit: bool) -> Wire:
         arc = route.arc
         node, position = arc.edges[0]
         kind: Kind = "implicit" if arc.implicit else "step"
         if route.line is not None:
             kind = "explicit" if route.line is arc.source else "collect"
         return Wire(f"e{self.graph.number[node]}_{position}", self.id[arc.source], self.id[arc.target], kind, points,
-                    self.content.arc_tooltip(arc), kind != "collect", arc.cut,
-                    self.content.edge_label(arc.edges[0]) if len(arc.edges) == 1 else "", self.dimmed and not lit, lit)
+                    self.content.arc_tooltip(arc), kind != "collect", arc.cut, self.dimmed and not lit, lit)
 
     def put_line(self, line: Item, joined: list[tuple[float, str, bool]]) -> None:
         """A bus from its parameter to its last use, or a line to the box that collects. Joined: x, dot, lit."""
@@ -138,8 +178,3 @@ class Layout:
                          self.dy + self.router.height + 26)
         texts = [note.x + text_width(note.text, note.size, note.bold) for note in picture.notes]
         picture.width, picture.height = max(self.router.width + self.dx, *texts) + EDGE, end
-
-
-def hidden_columns(columns: list[Column]) -> dict[Column, Column]:
-    """For the column that stands for many its last step."""
-    return {first: last for last, first in folded_columns(columns).items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tinygrad_rnn.bptt.tables import subscript
 from tinygrad_rnn.steps import lane_of
 
 from . import notation
@@ -50,19 +51,31 @@ def sample(kind: Kind, x: float, y: float, cut: bool = False) -> Wire:
 
 
 def whole_gradient(content: Content, parameter: str) -> str:
-    """The gradient as the sum of all its terms (17), where one state runs forward and the losses are just added up."""
+    """The gradient as the sum of all its terms (17), for one layer with one loss, or losses that are just added up."""
     graph = content.graph
-    states = {stem(x.name or "") for edge in graph.implicit if (x := edge[0].inputs[edge[1]]).op is not None}
     lanes = {lane_of(node) for node, _ in graph.implicit}
     root = graph.labels[graph.root]
     total = graph.root.op is not None and graph.root.op.name in ("sum", "add")
     added = total and (graph.column[graph.root] is None or graph.is_accumulator(graph.root))
-    one_way = len(states) == len(lanes) == 1 and "backward" not in lanes.pop()
-    if not (graph.root.name and content.recurrent and added and one_way):
+    one_layer = len({lane[:2] for lane in lanes}) == 1
+    if not (graph.root.name and content.recurrent and added and one_layer):
         return ""
-    h = states.pop()
-    return (f"d{root}/d{parameter} = Σ ∂{root}ₜ/∂{h}ₜ · ∂{h}ₜ/∂{h}ₜ₋₁ · … · ∂⁺{h}ₖ/∂{parameter} over all k ≤ t "
-            f"(k = t: explicit, k < t: implicit)")
+    states = {stem(x.name or ""): None for x in graph.tensors
+              if x in graph.results_carried and lane_of(x)[2] != "backward"}
+    if not states:
+        return ""
+    h = next(iter(states)) if len(states) == 1 else "s"
+    meant = f" where s = ({', '.join(states)})" if len(states) > 1 else ""
+    read = {c[1] for x in graph.tensors if graph.place[x] == "after" for y in x.inputs
+            if (c := graph.column[y]) is not None}
+    if len(read) == 1:  # one loss, of one step
+        (last,) = read
+        now, before, loss, until = subscript(h, last), subscript(h, last - 1), root, str(last)
+    else:
+        now, before, loss, until = f"{h}ₜ", f"{h}ₜ₋₁", f"{root}ₜ", "t"
+    other = f"; in the backward direction over all k ≥ {until}" if len(lanes) > 1 else ""
+    return (f"d{root}/d{parameter} = Σ ∂{loss}/∂{now} · ∂{now}/∂{before} · … · ∂⁺{h}ₖ/∂{parameter}{meant} "
+            f"over all k ≤ {until} (k = {until}: explicit, k < {until}: implicit{other})")
 
 
 def explained(parameter: str) -> list[tuple[Kind, str]]:

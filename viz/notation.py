@@ -15,18 +15,27 @@ from tinygrad_rnn.tensor import Tensor
 
 HIGH = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 SYMBOLS = {"add": "+", "sub": "−", "mul": "∘", "div": "/", "matmul": "@", "neg": "−", "sum": "Σ", "sigmoid": "σ"}
-INDEXED = re.compile(r"(.+?)_?(\d+)", re.DOTALL)
-LONGEST = 12  # characters of a label made up of its inputs' labels
+INDEXED = re.compile(r"(?!.*_l\d+$)(.+?)_?(\d+)", re.DOTALL)  # h_3, but not W_l1, which is W of a layer
+LOW = re.compile("[₀-₉]")
+LONGEST = 16  # characters of a label made up of its inputs' labels
 LOGIT_READERS = ("cross_entropy", "binary_cross_entropy", "softmax", "log_softmax")
-WIDTHS = {" ": 0.32, "+": 0.84, "-": 0.36, "−": 0.84, "–": 0.5, ".": 0.32, ",": 0.32, "∇": 0.69, "…": 1.0, "(": 0.39,
-          ")": 0.39, "‖": 0.5, "m": 0.97, "w": 0.82, "W": 0.99, "M": 0.86, "@": 1.0, "E": 0.63, "i": 0.28, "l": 0.28,
-          "t": 0.39, "f": 0.35, "r": 0.41, "j": 0.28, "∘": 0.63, "[": 0.39, "]": 0.39, "/": 0.34, "=": 0.84}
+class Widths(dict[str, float]):
+    """About how wide DejaVu Sans sets a character, in ems."""
+
+    def __missing__(self, c: str) -> float:
+        self[c] = 0.42 if "₀" <= c <= "₉" or c in "⁽⁾¹²³" else 0.64
+        return self[c]
+
+
+WIDTHS = Widths({" ": 0.32, "+": 0.84, "-": 0.36, "−": 0.84, "–": 0.5, ".": 0.32, ",": 0.32, "∇": 0.69, "…": 1.0,
+                 "(": 0.39, ")": 0.39, "‖": 0.5, "m": 0.97, "w": 0.82, "W": 0.99, "M": 0.86, "@": 1.0, "E": 0.63,
+                 "i": 0.28, "l": 0.28, "t": 0.39, "f": 0.35, "r": 0.41, "j": 0.28, "∘": 0.63, "[": 0.39, "]": 0.39,
+                 "/": 0.34, "=": 0.84})
 
 
 def text_width(text: str, size: float, bold: bool = False) -> float:
-    """About how wide DejaVu Sans sets a line, in points."""
-    ems = sum([WIDTHS.get(c) or (0.42 if "₀" <= c <= "₉" or c in "⁽⁾¹²³" else 0.64) for c in text])
-    return ems * size * (1.1 if bold else 1.0)
+    """About how wide a line is, in points."""
+    return sum(map(WIDTHS.__getitem__, text)) * size * (1.1 if bold else 1.0)
 
 
 def number(x: float) -> str:
@@ -66,26 +75,41 @@ def stem(name: str) -> str:
     return match[1] if match else name
 
 
-def given_name(x: Tensor, layered: bool) -> str:
-    """The name a tensor was given, with its step: `h₃`, in the backward direction `h′₃`, in layer 1 of many `h¹₃`."""
-    name, t = x.name or "", step_of(x)
+def steps_removed(label: str) -> str:
+    """A label, or several, without the numbers of steps: `Wh₂` is `Wh`."""
+    return LOW.sub("", label)
+
+
+def given_name(x: Tensor, layered: bool, given: int | None) -> str:
+    """The name a tensor was given, with its step: `h₃`, in the backward direction `h′₃`, in layer 1 of many `h¹₃`.
+
+    given: the step that reads it, if it comes from outside as an x_t does: it belongs to no direction or layer.
+    """
+    name, t = x.name or "", step_of(x) if given is None else given
     match = INDEXED.fullmatch(name)
     if match:
         name, t = match[1], int(match[2])
     if t is None:
         return name
-    if x.scope.get("direction") == "backward" and name[-1:] not in "'′":
+    if x.scope.get("direction") == "backward" and name[-1:] not in "'′" and given is None:
         name += "′"
-    if layered and x.op is not None and "layer" in x.scope:
+    if layered and "layer" in x.scope and given is None:
         name += str(x.scope["layer"]).translate(HIGH)
     return subscript(name, t)
 
 
-def labels_of(tensors: Iterable[Tensor], logits: set[Tensor], shared: set[Tensor], layered: bool) -> dict[Tensor, str]:
+def labels_of(tensors: Iterable[Tensor], logits: set[Tensor], shared: set[Tensor], given: Mapping[Tensor, int],
+              layered: bool) -> dict[Tensor, str]:
     """A label for every tensor, in creation order. Unnamed results are called after what they are made of."""
     labels: dict[Tensor, str] = {}
     for x in tensors:
-        labels[x] = given_name(x, layered) if x.name else unnamed(x, labels, logits, shared)
+        name = given_name(x, layered, given.get(x)) if x.name else unnamed(x, labels, logits, shared)
+        alike = [y for y in x.inputs if labels[y] == name and y.op is not None]
+        if alike and x.op is not None and x.op.name == "concat":  # both directions: not h₃ once more
+            name = f"[{', '.join([labels[y] for y in x.inputs])}]"
+        elif alike and x.op is not None and x.op.name == "where":  # a masked step (15) holds h̃₃, or the state before
+            labels.update({y: f"{name[0]}\u0303{name[1:]}" for y in alike})
+        labels[x] = name
     return labels
 
 
@@ -96,23 +120,33 @@ def unnamed(x: Tensor, labels: Mapping[Tensor, str], logits: set[Tensor], shared
     low = subscript("", t)
     if x in logits:
         return "q" + low
-    parts = [labels[y] for y in x.inputs]
-    op = x.op.name
-    text = ""
+    symbol: str = SYMBOLS.get(x.op.name, x.op.name) + low
+    if x.op.name in SYMBOLS and any(steps_removed(labels[y]) in SYMBOLS.values() for y in x.inputs):
+        return symbol
+    text = made_of(x, labels, shared)
+    return text if 0 < len(text) <= LONGEST else symbol
+
+
+def made_of(x: Tensor, labels: Mapping[Tensor, str], shared: set[Tensor]) -> str:
+    """A result in the labels of its inputs, such as `f₃∘c₂+i₃∘c̃₃`; nothing where the notes have no sign for it."""
+    assert x.op is not None
+    parts, op, low = [labels[y] for y in x.inputs], x.op.name, subscript("", step_of(x))
     if op == "matmul":  # the notes multiply columns from the left: h @ W is written Wh
         left, right = parts[::-1] if x.inputs[1] in shared else parts
-        text = left + ("" if len(left.rstrip("'′")) == 1 and right != left else "·") + atom(right)
-    elif op == "getitem":
+        return left + ("" if len(left.rstrip("'′")) == 1 and right != left else "·") + atom(right)
+    if op == "getitem":
         index = (x.settings or {}).get("index")
-        text = f"{parts[0]}[{index}]" if isinstance(index, int) else f"{parts[0]}[w{low}]"
-    elif op in ("cross_entropy", "binary_cross_entropy"):
-        text = ("−ln ŷ" if op == "cross_entropy" else "E") + low
-    elif len(parts) == 2 and op in SYMBOLS:
+        return f"{parts[0]}[{index}]" if isinstance(index, int) else f"{parts[0]}[w{low}]"
+    if op in ("cross_entropy", "binary_cross_entropy"):
+        return ("−ln ŷ" if op == "cross_entropy" else "E") + low
+    if op == "where":
+        return " or ".join(parts)
+    if len(parts) == 2 and op in SYMBOLS:
         a, b = parts if op == "add" else (atom(parts[0]) if op != "sub" else parts[0], atom(parts[1]))
-        text = a + SYMBOLS[op] + b
-    elif len(parts) == 1:
-        text = f"{SYMBOLS.get(op, op)}({parts[0]})" if op != "neg" else f"−{parts[0]}"
-    return text if 0 < len(text) <= LONGEST else SYMBOLS.get(op, op) + low
+        return a + SYMBOLS[op] + b
+    if len(parts) == 1:
+        return f"{SYMBOLS.get(op, op)}({parts[0]})" if op != "neg" else f"−{parts[0]}"
+    return ""
 
 
 def atom(text: str) -> str:

@@ -58,7 +58,6 @@ class Wire(NamedTuple):
     tooltip: str
     arrow: bool = True
     cut: bool = False
-    label: str = ""
     dim: bool = False
     lit: bool = False
 
@@ -71,7 +70,6 @@ class Dot(NamedTuple):
     y: float
     kind: Kind
     dim: bool = False
-    label: str = ""  # beside the dot, to its left
 
 
 class Band(NamedTuple):
@@ -86,7 +84,7 @@ class Band(NamedTuple):
 
 
 class Note(NamedTuple):
-    """A line of text that starts at x, or is centred there; y is the middle of the line."""
+    """A line of text that starts at x; y is the middle of the line."""
 
     id: str
     x: float
@@ -95,7 +93,6 @@ class Note(NamedTuple):
     size: float = SIZE
     color: str = BLACK
     bold: bool = False
-    middle: bool = False
 
 
 class Patch(NamedTuple):
@@ -138,10 +135,3 @@ def gap(points: tuple[Point, ...]) -> tuple[tuple[Point, ...], tuple[Point, ...]
     dx, dy = (half * (x1 - x0) / lengths[i], half * (y1 - y0) / lengths[i]) if lengths[i] else (0.0, 0.0)
     x, y = (x0 + x1) / 2, (y0 + y1) / 2
     return (*points[: i + 1], (x - dx, y - dy)), ((x + dx, y + dy), *points[i + 1 :])
-
-
-def label_place(points: tuple[Point, ...]) -> Point:
-    """The middle of a wire's label: above the longest part of the wire, or to the right of it."""
-    (x0, y0), (x1, y1) = max(pairwise(points), key=lambda s: abs(s[1][0] - s[0][0]) + abs(s[1][1] - s[0][1]))
-    flat = abs(x1 - x0) > abs(y1 - y0)
-    return (x0 + x1) / 2 + (0 if flat else 13), (y0 + y1) / 2 - (6 if flat else 0)

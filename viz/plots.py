@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 LOSS, GRADIENT, BASELINE = "#0072b2", "#d55e00", "#444444"
 STYLES = ("--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))
 PERPLEXITIES = (1, 2, 3, 5, 10, 20, 50, 100, 200, 500, 1000)  # where the right axis has its marks
+COLORS, MARKS = ("#0072b2", "#d55e00", "#009e73", "#aa4499", "#444444"), "os^Dv"  # told apart by the colour-blind too
+WORDS = ("dashed", "dash-dotted", "dotted")  # the first of STYLES, in words
+LOST = 1e-16  # where a contribution is lost in a sum with 1
 PRINTED = 12  # up to so many steps, a map prints its numbers
 STAMPS: dict[str, dict[str, Any]] = {"png": {"Software": None}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
 
@@ -106,6 +109,63 @@ def term_map(norms: Any, title: str = "") -> Figure:
             axes.text(k + 1, i + 1, f"{value:.2g}", ha="center", va="center", fontsize=8 if T <= 8 else 6,
                       color="white" if dark else "black")
     return figure
+
+
+def decay_curves(norms: Mapping[str, Any], beside: Mapping[str, Mapping[str, Any]]) -> Figure:
+    """‖∂s_T/∂s_k‖ against the lag T - k = 1, 2, … (18): a solid line with markers for each name, on one log axis.
+
+    beside: for a name the curves that belong to it by what they are, as its bounds (21) or its direct path: broken
+    lines of its colour. Names with the same kinds share a panel. The axis ends at 1e-16, where a contribution is lost
+    in a sum with 1. What is 0 or not finite leaves a gap. Raises ValueError for no curves, or of different lengths.
+    """
+    curves = [np.asarray(a, float) for a in (*norms.values(), *(a for its in beside.values() for a in its.values()))]
+    shapes = {a.shape for a in curves}
+    if len(shapes) != 1 or curves[0].ndim != 1 or not curves[0].size:
+        raise ValueError(f"decay_curves: expected curves of one length, at least 1, got shapes {sorted(shapes)}")
+    panels: dict[tuple[str, ...], list[str]] = {}
+    for name in norms:
+        panels.setdefault(tuple(beside.get(name, ())), []).append(name)
+    K, highest = len(curves[0]), max(float(np.max(a)) for a in norms.values())
+    figure, lags = new_figure(5.8 * len(panels), 5.4), np.arange(1, K + 1)
+    figure.supxlabel("lag T - k, in steps", fontsize=10)
+    for axes, (kinds, names) in zip(figure.subplots(1, len(panels), sharey=True, squeeze=False)[0], panels.items()):
+        axes.set_yscale("log")
+        axes.set_ylim(LOST, max(10.0, 100 * highest))
+        axes.set_xlim(0, K * 1.5)
+        axes.grid(alpha=0.25)
+        broken = "".join(f"; {word}: {kind}" for word, kind in zip(WORDS, kinds))
+        axes.set_title(f"solid: ‖∂s_T/∂s_k‖{broken}", fontsize=10)
+        ends = []
+        for i, name in enumerate(names):
+            lines = {name: norms[name], **{f"{name}: {kind}": a for kind, a in beside.get(name, {}).items()}}
+            for style, (label, values) in zip(("-", *STYLES), lines.items()):
+                values = np.asarray(values, float)
+                shown = np.where(np.isfinite(values) & (values >= LOST), values, np.nan)
+                axes.plot(lags, shown, color=COLORS[i], linestyle=style, linewidth=1.6 if style == "-" else 1.2,
+                          marker=MARKS[i] if style == "-" else None, markevery=(2 * i, max(1, K // 8)), markersize=5)
+                there = np.flatnonzero(np.isfinite(shown))
+                ends += [(lags[there[-1]], shown[there[-1]], label, COLORS[i])] if there.size else []
+        place_labels(axes, ends)
+    figure.axes[0].set_ylabel("log scale, down to where a term is lost in a sum with 1")
+    return figure
+
+
+def place_labels(axes: Any, ends: list[tuple[float, float, str, str]]) -> None:
+    """Each label beside the end of its line, (x, y, label, colour), moved up where it would run into another.
+
+    A line that leaves the plot below, before the others end, is joined to its label, for more may leave there.
+    """
+    low, high = np.log10(axes.get_ylim())
+    across, gap = axes.get_xlim()[1], (high - low) / 28
+    final = max(x for x, *_ in ends)
+    for below in (True, False):
+        last = low - gap / 2
+        its = [end for end in ends if (end[0] < final) == below]
+        for x, y, label, color in sorted(its, key=lambda end: -end[0] if below else end[1]):
+            last = max(np.log10(y), last + gap)
+            axes.annotate(label, (x, y), (x + (0.05 if below else 0.02) * across, 10**last), color=color, fontsize=8,
+                          va="center", arrowprops={"arrowstyle": "-", "color": color} if below else None,
+                          bbox={"boxstyle": "square,pad=0.1", "facecolor": "white", "edgecolor": "none", "alpha": 0.9})
 
 
 def save(figure: Figure, path: str | Path) -> Path:

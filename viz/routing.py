@@ -18,7 +18,7 @@ from .placing import Grid
 Side = Literal["left", "right", "top", "bottom"]
 Channel = tuple[int, int]  # column, and the slot to its right
 TRACK = 9.0  # points between two lines side by side
-GUTTER, CHANNEL = 20.0, 16.0  # a gutter and a channel without lines
+GUTTER, CHANNEL = 20.0, 14.0  # a gutter and a channel without lines
 BUS_GUTTER = 8.0  # between two parameters
 MARGIN = 9.0  # between a band and its first channel
 BETWEEN = 10.0  # between two bands
@@ -49,6 +49,7 @@ class Route:
     end: Side
     runs: list[Run] = field(default_factory=list)  # none: straight
     line: Item | None = None
+    net: Hashable = None  # what the routes that share runs have in common
 
 
 class Router:
@@ -65,8 +66,7 @@ class Router:
         self.lowest, self.highest = self._ends_of_columns()
         self.routes: list[Route] = []
         self.nets: dict[Hashable, list[Route]] = {}
-        self.in_gutter: dict[int, list[Run]] = defaultdict(list)
-        self.in_channel: dict[Channel, list[Run]] = defaultdict(list)
+        self.runs: dict[int | Channel, list[Run]] = defaultdict(list)
         self.ports: dict[tuple[Item, Side], list[tuple[int, Route]]] = defaultdict(list)
 
     def _ends_of_columns(self) -> tuple[dict[int, Item], dict[int, Item]]:
@@ -103,9 +103,7 @@ class Router:
             return route
         c, s, row = self.grid.at[box]
         side = "right" if up else "left"
-        rows = sorted((2 * self.row[line] + 1, 2 * row + 1))
-        run = Run((c, s + up), rows[0], rows[1], left=up)
-        self.in_channel[c, s + up].append(run)
+        run = self._run((c, s + up), 2 * self.row[line] + 1, 2 * row + 1, left=up)
         route = Route(arc, side, side, [run], line)
         self.ports[box, side].append((1 if up else -1, route))
         return route
@@ -122,7 +120,8 @@ class Router:
         route = Route(arc, "top" if rb >= ra else "bottom", "top" if rb <= ra else "bottom")
         leave, enter = (ra + 1 if rb >= ra else ra), (rb + 1 if rb <= ra else rb)
         c, s, _ = self.grid.at[b]
-        net = self.nets.setdefault((a, c, leave, enter, arc.implicit, arc.cut), [])
+        route.net = arc if arc.cut else (a, c, leave, enter, arc.implicit)  # a gap must not lie under another line
+        net = self.nets.setdefault(route.net, [])
         net.append(route)
         self.ports[b, route.end].append((1 if ka > kb else -1, route))
         if len(net) > 1:
@@ -132,14 +131,14 @@ class Router:
             return route
         self.ports[a, route.start].append((1 if kb > ka else -1, route))
         if leave == enter:
-            route.runs = [self._use_gutter(leave, ka, kb)]
+            route.runs = [self._run(leave, ka, kb)]
             return route
-        right = ka >= kb
-        k = self.base[c] + 2 * (s + right)
-        rows = sorted((2 * leave, 2 * enter))
-        run = Run((c, s + right), rows[0], rows[1], left=right)
-        self.in_channel[c, s + right].append(run)
-        route.runs = [self._use_gutter(leave, ka, k), run, self._use_gutter(enter, k, kb)]
+        from_left, from_right = self.grid.at[a][0] < c, self.grid.at[a][0] > c
+        right = from_right or (not from_left and ka >= kb)
+        slot = 0 if from_left else self.grid.slots[c] if from_right else s + right
+        k = self.base[c] + 2 * slot
+        route.runs = [self._run(leave, ka, k), self._run((c, slot), 2 * leave, 2 * enter, left=right),
+                      self._run(enter, k, kb)]
         return route
 
     def _facing(self, a: Item, b: Item) -> tuple[Side, Side] | None:
@@ -152,25 +151,22 @@ class Router:
             return "top", "bottom"
         return ("bottom", "top") if self.above.get(b) is a else None
 
-    def _use_gutter(self, gutter: int, k: int, m: int) -> Run:
-        run = Run(gutter, min(k, m), max(k, m))
-        self.in_gutter[gutter].append(run)
+    def _run(self, along: int | Channel, k: int, m: int, left: bool = False) -> Run:
+        run = Run(along, min(k, m), max(k, m), left)
+        self.runs[along].append(run)
         return run
 
     # ------------------------------------------------------------------------------------------------ giving tracks
     def settle(self) -> None:
         """Tracks for all lines, then the coordinates of rows, slots, gutters and channels."""
         self.tracks: dict[int, int] = {}
-        for gutter, runs in self.in_gutter.items():
-            ends: list[int] = []
-            for run in sorted(runs, key=lambda run: (run.low, run.high)):
-                run.track = next((i for i, end in enumerate(ends) if end < run.low), len(ends))
-                ends[run.track : run.track + 1] = [run.high]
-            self.tracks[gutter] = len(ends)
         self.channel_tracks: dict[Channel, tuple[int, int]] = {}
-        for channel, runs in self.in_channel.items():
+        for along, runs in self.runs.items():
+            if isinstance(along, int):
+                self.tracks[along] = in_order(runs)
+                continue
             counts = [stack([run for run in runs if run.left == left]) for left in (True, False)]
-            same = self._alike(channel)
+            same = self._alike(along)
             left, right = self.channel_tracks.get(same, (0, 0))
             self.channel_tracks[same] = max(left, counts[0]), max(right, counts[1])
         self._measure()
@@ -249,13 +245,13 @@ class Router:
             widest = max([abs(found[route, item]) for _, route in aside], default=0.0)
             for _, route in aside:
                 found[route, item] *= min(1.0, limit / widest)
-        for routes in self.nets.values():
-            source = routes[0].arc.source
-            found.update({(route, source): found[routes[0], source] for route in routes})
         for item, upper in self.above.items():  # lines that turn between two boxes must not meet
             if self.row[upper] == self.row[item] + 1:
                 for way, route in self.ports.get((item, "top"), ()):
                     found[route, item] += ASIDE if way else 0.0
+        for routes in self.nets.values():
+            source = routes[0].arc.source
+            found.update({(route, source): found[routes[0], source] for route in routes})
         return found
 
     def place_of(self, run: Run) -> float:
@@ -294,13 +290,23 @@ class Router:
         return start, (start[0], first), (x, first), (x, last), (end[0], last), end
 
 
+def in_order(runs: list[Run]) -> int:
+    """Tracks for the lines in a gutter, from the left; returns how many."""
+    ends: list[int] = []
+    for run in sorted(runs, key=lambda run: (run.low, run.high)):
+        run.track = next((i for i, end in enumerate(ends) if end < run.low), len(ends))
+        ends[run.track : run.track + 1] = [run.high]
+    return len(ends)
+
+
 def stack(runs: list[Run]) -> int:
     """Tracks for the lines to the box on one side of a channel, short ones next to it so that they do not cross."""
     tracks: list[list[Run]] = []
     for run in sorted(runs, key=lambda run: run.high - run.low):
         free = (i for i, used in enumerate(tracks) if all(run.high < u.low or u.high < run.low for u in used))
         run.track = next(free, len(tracks))
-        tracks[run.track : run.track + 1] = [[*tracks[run.track], run] if run.track < len(tracks) else [run]]
+        tracks += [[]] if run.track == len(tracks) else []
+        tracks[run.track].append(run)
     return len(tracks)
 
 

@@ -116,6 +116,6 @@ class Shown:
         graph = self.graph
         by_step: dict[Column | None, list[str]] = {}
         for x in graph.tensors:
-            if x in self.nodes and x.op is not None and graph.kind(x) in graph.carried:
+            if x in self.nodes and x in graph.results_carried:
                 by_step.setdefault(graph.column[x], []).append(graph.labels[x])
         return [each[0] if len(each) == 1 else f"({', '.join(each)})" for each in by_step.values()][::-1]

@@ -14,7 +14,6 @@ from .picture import (
     LINE,
     SIZE,
     SMALL,
-    TINY,
     WHITE,
     Box,
     Dot,
@@ -22,7 +21,6 @@ from .picture import (
     Wire,
     color_of,
     gap,
-    label_place,
     line_width,
 )
 
@@ -60,7 +58,7 @@ def write(picture: Picture) -> str:
         parts += [draw_dot(dot) for dot in picture.dots if dot.dim == dim]
     parts += [draw_box(box) for box in picture.boxes]
     for note in picture.notes:
-        style = (' font-weight="bold"' if note.bold else "") + (' text-anchor="middle"' if note.middle else "")
+        style = ' font-weight="bold"' if note.bold else ""
         parts.append(f'<text id="{note.id}" x="{n(note.x)}" y="{n(note.y + note.size * 0.36)}"{style} '
                      f'font-size="{n(note.size)}" fill="{note.color}">{escape(note.text)}</text>')
     parts.append("</svg>\n")
@@ -68,10 +66,7 @@ def write(picture: Picture) -> str:
 
 
 def draw_dot(dot: Dot) -> str:
-    color = color_of(dot.kind, dot.dim)
-    circle = f'<circle id="{dot.id}" cx="{n(dot.x)}" cy="{n(dot.y)}" r="3.2" fill="{color}"/>'
-    return circle if not dot.label else circle + f'<text x="{n(dot.x - 5)}" y="{n(dot.y - 4)}" text-anchor="end" ' \
-        f'font-size="{TINY}" fill="{color}">{escape(dot.label)}</text>'
+    return f'<circle id="{dot.id}" cx="{n(dot.x)}" cy="{n(dot.y)}" r="3.2" fill="{color_of(dot.kind, dot.dim)}"/>'
 
 
 def draw_wire(wire: Wire) -> str:
@@ -93,14 +88,9 @@ def draw_wire(wire: Wire) -> str:
         mark = "".join([f'<path d="M{n(x - 3)} {n(y + 6)}L{n(x + 3)} {n(y - 6)}" stroke="{color}" stroke-width="1.6"/>'
                         for x, y in (pieces[0][-1], pieces[1][0])])
     path = "".join(["M" + "L".join([f"{n(x)} {n(y)}" for x, y in piece]) for piece in pieces])
-    label = ""
-    if wire.label:
-        x, y = label_place(wire.points)
-        label = f'<text x="{n(x)}" y="{n(y + 2.7)}" text-anchor="middle" font-size="{TINY}" fill="{color}">' \
-                f'{escape(wire.label)}</text>'
     title = f"<title>{escape(wire.tooltip)}</title>" if wire.tooltip else ""
     return (f'<g id="{wire.id}">{title}<path d="{path}" fill="none" stroke="{color}" stroke-width="{n(width)}"{dash}/>'
-            f'{head}{mark}{label}</g>')
+            f'{head}{mark}</g>')
 
 
 def draw_box(box: Box) -> str:
@@ -121,7 +111,7 @@ def draw_box(box: Box) -> str:
         else:
             bold = f' font-weight="bold" font-size="{n(SIZE)}"' if row.bold else ""
             color = f' fill="{row.color}"' if row.color != BLACK else ""
-            remark = (f'<tspan font-weight="normal" font-size="{n(SMALL)}" fill="{GREY}" dx="4">{escape(row.remark)}'
+            remark = (f'<tspan font-weight="normal" font-size="{n(SMALL)}" fill="{GREY}" dx="8">{escape(row.remark)}'
                       f'</tspan>' if row.remark else "")
             parts.append(f'<text x="{x}" y="{n(y + 10.5)}" text-anchor="middle"{bold}{color}>{escape(row.text)}{remark}'
                          f'</text>')

@@ -18,7 +18,7 @@ from .cell import Cell, State
 from .cells import GRUCell, LSTMCell, RNNCell
 from .layers import sizes
 from .module import Module
-from .unroll import Direction, each, unroll
+from .unroll import Direction, each, step, unroll
 
 DIRECTIONS: tuple[Direction, ...] = ("forward", "backward")
 
@@ -77,6 +77,8 @@ class Recurrent(Module):
               start: int = 1) -> tuple[list[Tensor], list[State]]:
         """The outputs step by step, each (B, K H) and made at its step, and the last state of each of `cells`."""
         states, given = [], self.given(state)
+        if self.bidirectional and not isinstance(xs, list | tuple) and np.ndim(xs) == 3:
+            xs = [self.read(x, start + i) for i, x in enumerate(xs)]
         for layer in range(self.num_layers):
             found = []
             for direction in self.directions:
@@ -86,6 +88,11 @@ class Recurrent(Module):
                 states.append(last)
             xs = [self.joined(layer, start + i, parts) for i, parts in enumerate(zip(*found))]
         return list(xs), states
+
+    def read(self, x: Any, t: int) -> Tensor | Array:
+        """One x_t, which both directions read."""
+        with scope(t=t):
+            return step(x)
 
     def joined(self, layer: int, t: int, parts: tuple[Tensor, ...]) -> Tensor:
         """[h_t, h'_t], or h_t in one direction, with dropout on the way to a next layer."""

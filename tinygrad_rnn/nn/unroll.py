@@ -78,7 +78,7 @@ def each(change: Any, *states: State) -> State:
 
 def masked(cell: Any, x: Tensor | Array, state: State, present: Array) -> tuple[State, Tensor]:
     """One step in which only some rows are present, (B, 1): s_t = m_t s̃_t + (1-m_t) s_{t-1} and m_t h_t (15)."""
-    x = where(present, x, 0.0) if isinstance(x, Tensor) else np.where(present[:, 0], x, 0)
+    x = where(present, x, 0.0).named("x") if isinstance(x, Tensor) else np.where(present[:, 0], x, 0)
 
     def held(new: Tensor, old: Tensor) -> Tensor:
         return where(present, new, old).named(new.name or "")

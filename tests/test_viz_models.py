@@ -1,0 +1,452 @@
+"""What the pictures of every model promise: lanes on rows, gates in a row, two directions opposed, layer over layer."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Callable
+from functools import partial
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pytest
+from test_viz import box_named, check_geometry, needs_graphviz, picture_of, title
+
+from tinygrad_rnn import Tensor, nn, scope
+from tinygrad_rnn import functional as F
+from tinygrad_rnn.bptt.tables import SUBSCRIPTS as LOW
+from tinygrad_rnn.recording import record
+from tinygrad_rnn.steps import is_recurrence, lane_of
+from viz import Term, draw
+from viz.graph import Graph
+from viz.notation import steps_removed
+from viz.picture import Box, Picture, Wire
+
+B, D, H, V = 2, 4, 3, 5
+
+
+class MinimalGatedUnit(nn.Cell):
+    """A reader's own cell (Zhou et al. 2016): f = σ(…), h̃ = tanh(U_h x + W_h (f∘h) + b_h), h' = (1-f)∘h + f∘h̃."""
+
+    def __init__(self, input_size: int, hidden_size: int, bias: bool = True, **options: Any) -> None:
+        super().__init__(input_size, hidden_size, bias, **options)
+        self.U_f, self.W_f, self.b_f = self.gate("f")
+        self.U_h, self.W_h, self.b_h = self.gate("h")
+
+    def forward(self, x: Any, h: Tensor) -> Tensor:
+        assert self.b_f is not None and self.b_h is not None
+        f = F.sigmoid(x @ self.U_f + h @ self.W_f + self.b_f).named("f")
+        candidate = F.tanh(x @ self.U_h + (f * h) @ self.W_h + self.b_h).named("h̃")
+        return ((1 - f) * h + f * candidate).named("h")
+
+
+def loss(outputs: list[Tensor], rng: np.random.Generator) -> Tensor:
+    """E = Σ_t E_t of one linear head."""
+    head = nn.Linear(outputs[0].shape[-1], V, rng=rng)
+    losses = []
+    for t, h in enumerate(outputs, 1):
+        with scope(t=t):
+            losses.append(F.cross_entropy(head(h), rng.integers(0, V, len(h.data)), "sum").named("E"))
+    return F.stack(losses).sum().named("E")
+
+
+def unrolled(kind: Callable[..., nn.Cell], T: int, missing: int = 0) -> Tensor:
+    """A cell over T steps, from a random state; the last row of the batch lacks its last steps."""
+    rng = np.random.default_rng(3)
+    cell = kind(D, H, rng=rng)
+    parts = tuple(Tensor(rng.normal(size=(B, H)), name=name) for name in cell.states)
+    lengths = [T, max(1, T - missing)] if missing else None
+    outputs, _ = nn.unroll(cell, rng.normal(size=(T, B, D)), parts if len(parts) > 1 else parts[0], lengths=lengths)
+    return loss(outputs, rng)
+
+
+def layered(kind: Callable[..., Any], T: int, **options: Any) -> Tensor:
+    rng = np.random.default_rng(4)
+    outputs, _ = kind(D, H, rng=rng, **options).steps([Tensor(x, name="x") for x in rng.normal(size=(T, B, D))])
+    return loss(outputs, rng)
+
+
+def encoder_decoder(T: int) -> Tensor:
+    rng = np.random.default_rng(5)
+    with scope(sequence="encoder"):
+        _, h = nn.unroll(nn.RNNCell(D, H, rng=rng), rng.normal(size=(T, B, D)))
+    with scope(sequence="decoder"):
+        hs, _ = nn.unroll(nn.RNNCell(D, H, rng=rng), rng.normal(size=(T, B, D)), h)
+        return loss(hs, rng)
+
+
+def by_hand(T: int) -> Tensor:
+    """A loop that says its step and nothing else, and adds its loss up as it goes."""
+    rng = np.random.default_rng(6)
+    shapes = {"U": (D, H), "W": (H, H), "b": (H,), "V": (H, V)}
+    U, W, b, head = (nn.Parameter(rng.normal(size=shape), name=name) for name, shape in shapes.items())
+    h, E = Tensor(rng.normal(size=(B, H)), name="h_0"), 0.0
+    for t in range(1, T + 1):
+        with scope(t=t):
+            x = Tensor(rng.normal(size=(B, D)), name="x")
+            h = F.tanh(x @ U + h @ W + b).named("h")
+            E = E + (h @ head).sum()
+    return E
+
+
+def many_to_one(T: int) -> Tensor:
+    """The last state alone is read."""
+    rng = np.random.default_rng(7)
+    _, (h, _) = nn.LSTM(D, H, rng=rng)(rng.normal(size=(T, B, D)))
+    return F.cross_entropy(nn.Linear(H, V, rng=rng)(h[0]), [1, 2], "sum").named("E")
+
+
+MODELS: dict[str, Callable[[int], Tensor]] = {
+    "RNN": partial(unrolled, nn.RNNCell),
+    "LSTM": partial(unrolled, nn.LSTMCell),
+    "LSTM, peepholes": partial(unrolled, partial(nn.LSTMCell, peepholes=True)),
+    "LSTM, no bias": partial(unrolled, partial(nn.LSTMCell, bias=False)),
+    **{f"GRU, reset {reset}, update {update}": partial(unrolled, partial(nn.GRUCell, reset=reset, update=update))
+       for reset in ("after", "before", None) for update in "zu"},
+    "minimal gated unit": partial(unrolled, MinimalGatedUnit),
+    "BiRNN": partial(layered, nn.RNN, bidirectional=True),
+    "BiLSTM": partial(layered, nn.LSTM, bidirectional=True),
+    "BiGRU": partial(layered, nn.GRU, bidirectional=True),
+    "two layers": partial(layered, nn.RNN, num_layers=2),
+    "three layers of LSTM": partial(layered, nn.LSTM, num_layers=3),
+    "two layers of BiRNN": partial(layered, nn.RNN, num_layers=2, bidirectional=True),
+    "two layers of BiGRU": partial(layered, nn.GRU, num_layers=2, bidirectional=True),
+    "masked RNN": partial(unrolled, nn.RNNCell, missing=2),
+    "masked LSTM": partial(unrolled, nn.LSTMCell, missing=2),
+    "encoder-decoder": encoder_decoder,
+    "by hand": by_hand,
+    "many to one": many_to_one,
+}
+MASKED = ("masked RNN", "masked LSTM")
+GATED = [name for name in MODELS if "GRU, " in name]
+
+
+def named(picture: Picture, stem: str) -> list[Box]:
+    """The boxes with this name at any step, from left to right."""
+    return sorted([box for box in picture.boxes if steps_removed(title(box)) == stem != title(box)],
+                  key=lambda box: box.x)
+
+
+def row_of(picture: Picture, stem: str) -> float:
+    """The y of the one row in which all boxes of a name stand."""
+    (y,) = {box.y for box in named(picture, stem)}
+    return y
+
+
+def recurrence(picture: Picture, *, backward: bool) -> list[Wire]:
+    """The dashed wires of one direction between the boxes of the steps and of the initial states."""
+    names = {box.id: title(box) for box in picture.boxes}
+    return [wire for wire in picture.wires if wire.kind == "implicit" and not wire.id.startswith("sample")
+            and ("′" in names[wire.tail]) == backward]
+
+
+# ---------------------------------------------------------------------------------------------------------- geometry
+@pytest.mark.parametrize(("T", "detail"), [(1, "ops"), (3, "ops"), (4, "cells"), (12, "cells"), (64, "folded")])
+@pytest.mark.parametrize("name", MODELS)
+def test_no_boxes_overlap_and_no_line_crosses_a_box_or_covers_another(name: str, T: int, detail: str) -> None:
+    check_geometry(picture_of(MODELS[name](T), detail=detail))
+
+
+@pytest.mark.parametrize("T", [4, 64])
+@pytest.mark.parametrize("name", [name for name in MODELS if name not in (*MASKED, "three layers of LSTM")])
+def test_every_step_looks_the_same_and_time_runs_to_the_right(name: str, T: int) -> None:
+    picture = picture_of(MODELS[name](T), detail="ops")
+    assert [band.x for band in picture.bands] == sorted(band.x for band in picture.bands)
+    assert len({round(band.width, 6) for band in picture.bands}) == 1
+    sequences = {band.title.split("t =")[0] for band in picture.bands}
+    for sequence in sequences:
+        bands = [band for band in picture.bands if band.title.startswith(f"{sequence}t =")]
+        assert [band.title for band in bands] == [f"{sequence}t = {t}" for t in range(1, T + 1)]
+        inner = bands[1:-1]  # a sum may begin at the first step, a state may be handed on at the last one
+        places = [{(round(box.x - band.x, 6), box.y) for box in picture.boxes if band.x < box.x < band.x + band.width}
+                  for band in inner]
+        assert all(place == places[0] for place in places) and len(places[0]) > 3
+
+
+@needs_graphviz
+@pytest.mark.parametrize(("T", "detail"), [(4, "ops"), (64, "cells")])
+@pytest.mark.parametrize("name", MODELS)
+def test_neato_keeps_the_order_of_every_row_and_finds_room_for_every_text(name: str, T: int, detail: Any) -> None:
+    """Graphviz measures the text and complains of a box that is too small for it."""
+    root = MODELS[name](T)
+    drawn = draw(root, detail=detail, recording=record(root))
+    done = subprocess.run(["neato", "-n2", "-Tplain"], input=drawn.dot, capture_output=True, check=True, text=True)
+    assert done.stderr == ""
+    seen = {line.split()[1]: tuple(map(float, line.split()[2:4])) for line in done.stdout.splitlines()
+            if line.startswith("node n")}
+    assert drawn.picture is not None
+    ours = {box.id: box for box in drawn.picture.boxes}
+    assert seen.keys() == ours.keys()
+    for one, two in pairwise(sorted(ours, key=lambda id: (ours[id].y, ours[id].x))):
+        if ours[one].y == ours[two].y:
+            assert seen[one][0] < seen[two][0] and seen[one][1] == pytest.approx(seen[two][1], abs=1e-3)
+
+
+# ------------------------------------------------------------------------------------------------- what lines mean
+@pytest.mark.parametrize("name", MODELS)
+def test_recurrence_edges_and_only_these_are_dashed(name: str) -> None:
+    root = MODELS[name](4)
+    graph, picture = Graph(root, None, ()), picture_of(root, detail="ops")
+    expected = {f"e{graph.number[node]}_{i}" for node, i in graph.edges() if is_recurrence(node, i)}
+    assert expected == {w.id for w in picture.wires if w.kind == "implicit" and not w.id.startswith("sample")}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_parameter_is_one_box_and_one_line_with_a_dot_for_each_of_its_uses(name: str) -> None:
+    root = MODELS[name](4)
+    graph, picture = Graph(root, None, ()), picture_of(root, detail="ops")
+    shared = [x for x in graph.tensors if type(x) is nn.Parameter and len(graph.readers[x]) > 1]
+    assert shared
+    for x in shared:
+        (bus,) = [w for w in picture.wires if w.kind == "bus" and w.tail == f"n{graph.number[x]}"]
+        (box,) = [box for box in picture.boxes if box.id == bus.tail]
+        assert len(bus.points) == 2 and bus.points[0][1] == bus.points[1][1] == box.y
+        dots = [dot for dot in picture.dots if dot.kind == "explicit" and dot.y == box.y]
+        assert len(dots) == 4 and "Σ 4 uses" in box.rows[-1].text
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_lines_with_one_source_have_a_dot_wherever_they_part(name: str) -> None:
+    picture = picture_of(MODELS[name](4), detail="ops")
+    trunks: dict[Any, list[Wire]] = {}
+    for wire in picture.wires:
+        if len(wire.points) > 3:
+            trunks.setdefault(wire.points[:-2], []).append(wire)
+    marked = {(dot.x, dot.y) for dot in picture.dots}
+    for wires in trunks.values():
+        ends = {wire.points[-2] for wire in wires}
+        start = wires[0].points[-3][0]
+        inner = {(x, y) for x, y in ends if any((x - start) * (further - x) > 0 for further, _ in ends)}
+        assert inner <= marked
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("detail", ["ops", "cells"])
+def test_every_cut_edge_has_a_gap_that_no_other_line_hides(name: str, detail: Any) -> None:
+    root = MODELS[name](4)
+    graph = Graph(root, None, ())
+    cut = {(node, i) for node, i in graph.implicit if node.scope["t"] == 3}
+    picture = picture_of(root, detail=detail, recording=record(root, cut=cut), label_edges=True)
+    check_geometry(picture)
+    found = {wire.id for wire in picture.wires if wire.cut and not wire.id.startswith("sample")}
+    expected = {f"e{graph.number[node]}_{i}" for node, i in cut}
+    assert found == expected if detail == "ops" else found and found <= expected
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_no_two_labels_of_lines_lie_on_each_other(name: str) -> None:
+    root = MODELS[name](4)
+    picture = picture_of(root, detail="ops", recording=record(root), label_edges=True)
+    labels = [note for note in picture.notes if note.id.endswith("_label")]
+    assert len(labels) > 40 and len({(round(note.x), round(note.y)) for note in labels}) == len(labels)
+
+
+# --------------------------------------------------------------------------------------------------------- the LSTM
+@pytest.mark.parametrize("name", ["LSTM", "LSTM, peepholes", "LSTM, no bias", "many to one"])
+@pytest.mark.parametrize("T", [4, 64])
+def test_an_lstm_has_its_cell_state_on_top_its_gates_below_and_its_hidden_state_at_the_foot(name: str, T: int) -> None:
+    picture = picture_of(MODELS[name](T), detail="ops")
+    c, h = row_of(picture, "c"), row_of(picture, "h")
+    belt = sorted([box for box in picture.boxes if box.y == c], key=lambda box: box.x)
+    assert [steps_removed(title(box)) for box in belt] == ["c", *["f∘c", "c"] * T]
+    f, i, o = (row_of(picture, gate) for gate in "fio")
+    assert f == i == o and c < f < h
+    if "peepholes" not in name:
+        assert row_of(picture, "c̃") == f
+    assert row_of(picture, "x") == h
+    assert row_of(picture, "W_f·h") == row_of(picture, "W_o·h") and f < row_of(picture, "W_f·h") < h
+    W, U = box_named(picture, "W_i·h₁"), box_named(picture, "U_i·x₂")
+    assert W.x == pytest.approx(U.x) and W.y < U.y
+    step = [box_named(picture, f"{gate}{'2'.translate(LOW)}").x for gate in ("f", "i", "c̃", "o", "h")]
+    assert step == sorted(step)
+
+
+def test_whatever_is_made_of_the_states_keeps_off_the_belt() -> None:
+    rng = np.random.default_rng(8)
+    outputs, _ = nn.unroll(nn.LSTMCell(D, H, rng=rng), rng.normal(size=(4, B, D)))
+    tall = []
+    for t, h in enumerate(outputs, 1):
+        with scope(t=t):
+            for _ in range(9):
+                h = F.tanh(h)
+            tall.append(h.sum().named("E"))
+    picture = picture_of(F.stack(tall).sum(), detail="ops")
+    check_geometry(picture)
+    on_belt = {steps_removed(title(box)) for box in picture.boxes if box.y == box_named(picture, "c₂").y}
+    assert on_belt == {"c", "f∘c"}
+    belt = [w for w in recurrence(picture, backward=False) if w.points[0][1] == box_named(picture, "c₂").y]
+    assert len(belt) == 4 and all(len(wire.points) == 2 for wire in belt)
+
+
+def test_an_lstm_is_named_as_in_the_notes() -> None:
+    names = [title(box) for box in picture_of(MODELS["LSTM"](3), detail="ops").boxes]
+    assert len(names) == len(set(names))
+    expected = ["f₂", "i₂", "o₂", "c̃₂", "c₂", "h₂", "z_f₂", "f₂∘c₁", "i₂∘c̃₂", "tanh(c₂)", "U_f·x₂", "W_f·h₁",
+                "U_f·x₂+W_f·h₁", "W_f", "U_o", "b_c", "h₀", "c₀"]
+    assert set(expected) <= set(names)
+
+
+def test_between_the_cells_of_an_lstm_run_two_lines_the_cell_state_above_the_hidden_state() -> None:
+    picture = picture_of(MODELS["LSTM"](4), detail="cells")
+    boxes = named(picture, "c")
+    assert [[row.text for row in box.rows if row.bold] for box in boxes] == [
+        [name + str(t).translate(LOW) for name in "ch"] for t in range(5)]
+    assert [row.remark for row in boxes[2].rows if row.bold] == ["= f₂∘c₁+i₂∘c̃₂", "= o₂∘tanh(c₂)"]
+    assert len({box.y for box in boxes}) == 1
+    for t, (one, two) in enumerate(pairwise(boxes)):
+        lines = sorted([w for w in picture.wires if (w.tail, w.head) == (one.id, two.id)], key=lambda w: w.points[0][1])
+        labels = {note.id: note.text for note in picture.notes}
+        assert [labels[f"{line.id}_label"] for line in lines] == [f"{name}{str(t).translate(LOW)}" for name in "ch"]
+        assert all(line.kind == "implicit" and len(line.points) == 2 for line in lines)
+
+
+# ---------------------------------------------------------------------------------------------------------- the GRU
+@pytest.mark.parametrize("name", [*GATED, "minimal gated unit"])
+@pytest.mark.parametrize("T", [4, 64])
+def test_a_gru_carries_its_state_on_top_and_has_its_gates_below(name: str, T: int) -> None:
+    picture = picture_of(MODELS[name](T), detail="ops")
+    gates = "fh̃" if name not in GATED else ("r" if "None" not in name else "") + name[-1] + "n"
+    h = row_of(picture, "h")
+    kept = {"z": "z∘h", "u": "(1−u)∘h", "t": "(1−f)∘h"}[name[-1]]
+    line = sorted([box for box in picture.boxes if box.y == h], key=lambda box: box.x)
+    assert [steps_removed(title(box)) for box in line] == ["h", *[kept, "h"] * T]
+    for gate in ("f", "h̃") if gates == "fh̃" else gates:
+        assert row_of(picture, gate) > h
+    if name in GATED and "None" not in name:
+        assert row_of(picture, "r") == row_of(picture, name[-1]) > row_of(picture, "n")
+
+
+@pytest.mark.parametrize("name", [*GATED, "minimal gated unit", "LSTM"])
+def test_a_state_enters_the_next_step_at_its_left_edge_and_goes_along_below_its_gates(name: str) -> None:
+    picture = picture_of(MODELS[name](3), detail="ops")
+    second = picture.bands[1]
+    left = min(box.x - box.width / 2 for box in picture.boxes if second.x < box.x < second.x + second.width)
+    bent = [wire for wire in recurrence(picture, backward=False)
+            if len(wire.points) > 4 and second.x < wire.points[-1][0] < second.x + second.width]
+    assert bent and all(second.x < wire.points[2][0] < left for wire in bent)
+
+
+# ----------------------------------------------------------------------------------------------------- two directions
+@pytest.mark.parametrize("name", ["BiRNN", "BiLSTM", "BiGRU"])
+@pytest.mark.parametrize(("T", "detail"), [(4, "ops"), (4, "cells"), (64, "folded")])
+def test_the_two_directions_run_against_each_other_on_rows_of_their_own(name: str, T: int, detail: str) -> None:
+    picture = picture_of(MODELS[name](T), detail=detail)
+    ahead, back = (recurrence(picture, backward=backward) for backward in (False, True))
+    assert len(ahead) == len(back) >= 4
+    boxes = {box.id: box for box in picture.boxes}
+    assert all(boxes[wire.tail].x < boxes[wire.head].x for wire in ahead)
+    assert all(boxes[wire.tail].x > boxes[wire.head].x for wire in back)
+    assert max(boxes[wire.tail].y for wire in back) < min(boxes[wire.head].y for wire in ahead)
+    if name == "BiRNN":  # from the state straight to the next step's first product
+        assert all(len(wire.points) == 2 for wire in (*ahead, *back))
+    first, last = picture.bands[0], picture.bands[-1]
+    low = str(T + 1).translate(LOW)
+    (start,) = [box for box in picture.boxes if "h₀" in [row.text for row in box.rows] and box.x < first.x]
+    (end,) = [box for box in picture.boxes if f"h′{low}" in [row.text for row in box.rows]]
+    assert end.x > last.x + last.width and start.y > end.y
+
+
+def test_an_input_has_no_prime_in_the_backward_direction() -> None:
+    rng = np.random.default_rng(9)
+    hs, _ = nn.unroll(nn.RNNCell(D, H, rng=rng), rng.normal(size=(3, B, D)), direction="backward")
+    titles = {title(box) for box in picture_of(loss(hs, rng), detail="ops").boxes}
+    assert {"x₂", "h′₂", "h′₄", "z′₂"} <= titles and "x′₂" not in titles
+
+
+def test_the_directions_meet_above_both_under_a_name_of_their_own() -> None:
+    picture = picture_of(MODELS["BiRNN"](3), detail="ops")
+    both, h, back = (box_named(picture, name) for name in ("[h₂, h′₂]", "h₂", "h′₂"))
+    assert both.y < back.y < h.y
+    assert {"U'", "W'", "b'", "U", "W", "b", "V[h₂, h′₂]", "U'x₂", "W'h′₃"} <= {title(box) for box in picture.boxes}
+    assert len([box for box in picture.boxes if title(box) == "x₂"]) == 1
+
+
+# ----------------------------------------------------------------------------------------------------------- layers
+@pytest.mark.parametrize("name", ["two layers", "three layers of LSTM", "two layers of BiRNN", "two layers of BiGRU"])
+@pytest.mark.parametrize("detail", ["ops", "cells"])
+def test_a_layer_stands_above_the_layer_that_it_reads(name: str, detail: str) -> None:
+    root = MODELS[name](3)
+    graph, picture = Graph(root, None, ()), picture_of(root, detail=detail)
+    y = {box.id: box.y for box in picture.boxes}
+    rows: dict[int, list[float]] = {}
+    for x in graph.tensors:
+        at = y.get(f"n{graph.number[x]}")
+        if at is not None and x.op is not None and lane_of(x)[2] is not None and graph.place[x] == "step":
+            rows.setdefault(lane_of(x)[1], []).append(at)  # type: ignore[arg-type]
+    assert len(rows) == (3 if "three" in name else 2)
+    for lower, upper in pairwise(sorted(rows)):
+        assert max(rows[upper]) < min(rows[lower])
+    titles = {row.text for box in picture.boxes for row in box.rows if row.bold}
+    assert any("h⁰₂" in text for text in titles) and any("h¹₂" in text for text in titles)
+    if detail == "ops":
+        assert {"U_l0" if "LSTM" not in name and "GRU" not in name else "U_i_l0" if "LSTM" in name else "U_n_l0"} \
+            <= titles
+
+
+# ----------------------------------------------------------------------------------------- masks, sequences, by hand
+def test_a_masked_step_holds_the_state_before_or_takes_its_candidate() -> None:
+    picture = picture_of(MODELS["masked RNN"](4), detail="ops")
+    held, candidate, before = (box_named(picture, name) for name in ("h₄", "h̃₄", "h₃"))
+    into = {wire.tail: wire.kind for wire in picture.wires if wire.head == held.id}
+    assert into == {candidate.id: "step", before.id: "implicit"}
+    assert held.y == before.y == candidate.y
+    assert held.x > candidate.x
+
+
+def test_a_decoder_goes_on_where_its_encoder_ends_and_both_are_folded() -> None:
+    picture = picture_of(encoder_decoder(4), detail="ops")
+    assert len(picture.bands) == 8
+    (y,) = {box.y for box in picture.boxes if re.fullmatch("h[₁-₄]", title(box))}
+    copied = [box for box in picture.boxes if title(box) == "h₀" and box.x > picture.bands[0].x]
+    assert len(copied) == 1 and picture.bands[3].x < copied[0].x < picture.bands[4].x and copied[0].y < y
+    owners = [box.rows[0].remark.split()[-1] for box in picture.boxes if title(box) == "W"]
+    assert sorted(owners) == ["decoder", "encoder"]
+    titles = [band.title for band in picture_of(encoder_decoder(64)).bands]
+    assert titles[3] == "encoder, t = 4 … 61" and titles[10] == "decoder, t = 4 … 61" and len(titles) == 14
+
+
+def test_a_running_total_does_not_take_the_place_of_the_state() -> None:
+    picture = picture_of(by_hand(4), detail="ops")
+    lane = sorted([box for box in picture.boxes if box.y == box_named(picture, "h₁").y], key=lambda box: box.x)
+    assert [steps_removed(title(box)) for box in lane] == ["h", *["Wh", "Ux+Wh", "Ux+Wh+b", "h"] * 4]
+    (first, *others) = sorted(recurrence(picture, backward=False), key=lambda wire: wire.points[0][1])[:3]
+    assert first.points[0][1] < lane[0].y and all(wire.points[0][1] == first.points[0][1] for wire in others)
+
+
+# ---------------------------------------------------------------------------------------------- the sum, and one term
+@pytest.mark.parametrize(("name", "expected"), [
+    ("GRU, reset None, update u", "dE/dW_u = Σ ∂Eₜ/∂hₜ · ∂hₜ/∂hₜ₋₁ · … · ∂⁺hₖ/∂W_u over all k ≤ t "
+                                  "(k = t: explicit, k < t: implicit)"),
+    ("LSTM", "dE/dW_f = Σ ∂Eₜ/∂sₜ · ∂sₜ/∂sₜ₋₁ · … · ∂⁺sₖ/∂W_f where s = (c, h) over all k ≤ t "
+             "(k = t: explicit, k < t: implicit)"),
+    ("BiRNN", "dE/dW = Σ ∂Eₜ/∂hₜ · ∂hₜ/∂hₜ₋₁ · … · ∂⁺hₖ/∂W over all k ≤ t "
+              "(k = t: explicit, k < t: implicit; in the backward direction over all k ≥ t)"),
+    ("many to one", "dE/dW_f = Σ ∂E/∂s₄ · ∂s₄/∂s₃ · … · ∂⁺sₖ/∂W_f where s = (c, h) over all k ≤ 4 "
+                    "(k = 4: explicit, k < 4: implicit)"),
+    ("two layers", None), ("encoder-decoder", None)])
+def test_under_the_picture_stands_the_sum_that_the_gradient_is(name: str, expected: str | None) -> None:
+    """Nothing where the states of one layer are not the whole of it."""
+    found = {note.text for note in picture_of(MODELS[name](4)).notes if note.id == "formula"}
+    assert found == ({expected} if expected else set())
+
+
+@pytest.mark.parametrize("name", ["LSTM", "GRU, reset after, update z", "BiRNN", "minimal gated unit"])
+def test_a_term_of_any_cell_is_lit_from_its_loss_back_to_its_use(name: str) -> None:
+    root = MODELS[name](4)
+    graph = Graph(root, None, ())
+    last = next(x for x in graph.tensors if graph.labels[x] == "E₄")
+    parameter = next(x for x in graph.tensors if type(x) is nn.Parameter and (x.name or "").startswith("W"))
+    picture = picture_of(root, term=Term(last, parameter, 2), detail="ops")
+    lit = {steps_removed(title(box)) for box in picture.boxes if box.lit}
+    assert {parameter.name, "h", "E", "q"} <= lit and "x" not in lit
+    lines = [wire for wire in picture.wires if wire.lit and wire.kind == "implicit"]
+    assert len(lines) >= 2 and all(wire.dim != wire.lit for wire in picture.wires if wire.id.startswith("e"))
+
+
+@pytest.mark.parametrize("name", ["LSTM", "BiLSTM", "GRU, reset before, update u", "two layers of BiRNN"])
+@pytest.mark.parametrize("detail", ["ops", "cells", "folded"])
+def test_two_identical_programs_give_the_same_bytes(name: str, detail: Any) -> None:
+    one, two = (MODELS[name](9) for _ in range(2))
+    first, second = (draw(root, recording=record(root), detail=detail) for root in (one, two))
+    assert first.dot == second.dot and first.svg == second.svg

@@ -12,10 +12,11 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+import pytest
 
 from tinygrad_rnn import Tensor, nn, scope
 from tinygrad_rnn import functional as F
-from tinygrad_rnn.bptt import reference
+from tinygrad_rnn.bptt import Proof, reference
 
 STEP = 1e-20
 EXACT = 1e-12
@@ -248,3 +249,39 @@ class PlainLoop:
 
     def A(self, name: str) -> np.ndarray:
         return term_matrix(lambda copies: self.run({name: copies}), self.arrays[name], self.T)
+
+
+# ------------------------------------------------------------------------------------------ the witnesses of a proof
+SUM_OF_PARTS = ("explicit + implicit", "their sum is the total")
+SUM_OF_TERMS = ("terms", "their sum is the total")
+HELD = ("explicit", "other steps held, complex step")
+UNTIED = ("terms", "own copies of W, swept")
+COPIES = ("terms", "own copies of W, complex step")
+COMPLEX = ("total", "complex step, every element")
+DIFFERENCES = ("total", "differences, every element")
+VALUE = ("E", "plain NumPy")
+EXPLICIT = ("explicit", "recursion (16), run forward")
+IMPLICIT = ("implicit", "recursion (16), run forward")
+TOTAL = ("total", "recursion (16), run forward")
+CLOSED = ("terms", "closed form (22)")
+GRAPH = {SUM_OF_PARTS, SUM_OF_TERMS, HELD, UNTIED, COPIES, COMPLEX, DIFFERENCES}
+NUMPY = {VALUE, EXPLICIT, IMPLICIT, TOTAL, CLOSED}
+EVERY_RULE = {HELD, COPIES, COMPLEX, DIFFERENCES, EXPLICIT, IMPLICIT, TOTAL, CLOSED}  # who shares no rule
+OFF = 1 + 1e-6  # of a number that is broken
+
+
+def key(witness: Any) -> tuple[str, str]:
+    return ("E" if witness.part.startswith("E") else witness.part), witness.route
+
+
+def notice(proof: Proof) -> set[tuple[str, str]]:
+    """The witnesses that disagree; the proof is true exactly where there are none."""
+    found = {key(w) for w in proof.witnesses if not w}
+    assert bool(proof) == (not found)
+    return found
+
+
+def wrong_rule(monkeypatch: pytest.MonkeyPatch, op: Any, position: int) -> None:
+    right, rules = op.rules[position], list(op.rules)
+    rules[position] = lambda g, *saved, **settings: right(g, *saved, **settings) * OFF
+    monkeypatch.setattr(op, "rules", tuple(rules))

@@ -11,40 +11,36 @@ from typing import Any
 
 import numpy as np
 import pytest
-from bptt_models import CASES, MODELS, Model, PlainLoop
+from bptt_models import (
+    CASES,
+    CLOSED,
+    COMPLEX,
+    COPIES,
+    DIFFERENCES,
+    EVERY_RULE,
+    EXPLICIT,
+    GRAPH,
+    HELD,
+    IMPLICIT,
+    MODELS,
+    NUMPY,
+    OFF,
+    SUM_OF_PARTS,
+    SUM_OF_TERMS,
+    TOTAL,
+    UNTIED,
+    VALUE,
+    Model,
+    PlainLoop,
+    key,
+    notice,
+    wrong_rule,
+)
 
 from tinygrad_rnn import Tensor, nn, ops, scope, steps
 from tinygrad_rnn import functional as F
 from tinygrad_rnn.bptt import Explanation, Proof, explain, parts, proof, prove
 from tinygrad_rnn.bptt import uses as bptt_uses
-
-SUM_OF_PARTS = ("explicit + implicit", "their sum is the total")
-SUM_OF_TERMS = ("terms", "their sum is the total")
-HELD = ("explicit", "other steps held, complex step")
-UNTIED = ("terms", "own copies of W, swept")
-COPIES = ("terms", "own copies of W, complex step")
-COMPLEX = ("total", "complex step, every element")
-DIFFERENCES = ("total", "differences, every element")
-VALUE = ("E", "plain NumPy")
-EXPLICIT = ("explicit", "recursion (16), run forward")
-IMPLICIT = ("implicit", "recursion (16), run forward")
-TOTAL = ("total", "recursion (16), run forward")
-CLOSED = ("terms", "closed form (22)")
-GRAPH = {SUM_OF_PARTS, SUM_OF_TERMS, HELD, UNTIED, COPIES, COMPLEX, DIFFERENCES}
-NUMPY = {VALUE, EXPLICIT, IMPLICIT, TOTAL, CLOSED}
-EVERY_RULE = {HELD, COPIES, COMPLEX, DIFFERENCES, EXPLICIT, IMPLICIT, TOTAL, CLOSED}  # who shares no rule
-OFF = 1 + 1e-6
-
-
-def key(witness: Any) -> tuple[str, str]:
-    return ("E" if witness.part.startswith("E") else witness.part), witness.route
-
-
-def notice(proof: Proof) -> set[tuple[str, str]]:
-    """The witnesses that disagree; the proof is true exactly where there are none."""
-    found = {key(w) for w in proof.witnesses if not w}
-    assert bool(proof) == (not found)
-    return found
 
 
 def proof_of(m: Model, name: str, t: int | None = None) -> Proof:
@@ -110,12 +106,6 @@ def test_a_mean_over_the_batch_is_proved_with_its_weight_and_only_with_it() -> N
 
 
 # ---------------------------------------------------------------------------------------------------- (a) a wrong rule
-def wrong_rule(monkeypatch: pytest.MonkeyPatch, op: Any, position: int) -> None:
-    right, rules = op.rules[position], list(op.rules)
-    rules[position] = lambda g, *saved, **settings: right(g, *saved, **settings) * OFF
-    monkeypatch.setattr(op, "rules", tuple(rules))
-
-
 # z = (x U + h W) + b, h = φ(z), q = h V + c. What each rule touches follows from these equations alone.
 ALL = {"U", "W", "b", "V", "c", "h_0"}
 RULES = {

@@ -12,11 +12,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from bptt_cells import NETS, Net
 from bptt_models import MODELS, Model, PlainLoop
 
-from tinygrad_rnn import Tensor, scope
+from tinygrad_rnn import Tensor, nn, scope
 from tinygrad_rnn import functional as F
 from tinygrad_rnn.bptt import Explanation, explain, prove, terms
+from tinygrad_rnn.bptt.parts import by_step
+from tinygrad_rnn.bptt.uses import Recurrence, recurrence_of
 
 LINES = MODELS["tanh"]
 
@@ -197,6 +200,187 @@ def test_a_scalar_weight_is_called_one_number_and_needs_no_index() -> None:
     assert "(one number)" in text and "w[" not in text
     assert text.count("+0.036") == 4 and "+0.072" in text and "+0.108" in text and "33.3 %" in text
     assert "ds₃/dw" in text and "∂s₃/∂s₁ · ∂⁺s₁/∂w" in text
+
+
+# ------------------------------------------------------------------ other cells, directions, stacks: formulas and notes
+def formulas(e: Explanation) -> dict[str, str]:
+    """{use: formula} of the printed table."""
+    body = str(e).split("─\n", 1)[1].split("\n\n")[0]
+    return {cells(line)[0]: cells(line)[2] for line in body.splitlines()}
+
+
+def unwrapped(x: Any) -> str:
+    return " ".join(str(x).split())
+
+
+def part(label: str, name: str, t: int) -> Explanation:
+    net = NETS[label]
+    return explain(net.losses[t - 1], net.parameters[name])
+
+
+def test_a_backward_direction_has_states_called_h_prime_and_its_uses_run_to_the_end() -> None:
+    for label, W in (("RNN, backward", "W"), ("RNN, both", "W'")):
+        e = part(label, W, 2)
+        assert formulas(e) == {"k = 2": f"∂E₂/∂h'₂ · ∂⁺h'₂/∂{W}", "k = 3": f"∂E₂/∂h'₂ · ∂h'₂/∂h'₃ · ∂⁺h'₃/∂{W}",
+                               "k = 4": f"∂E₂/∂h'₂ · ∂h'₂/∂h'₄ · ∂⁺h'₄/∂{W}"}
+        text = unwrapped(e)
+        assert "h'_k: the state at step k of the backward direction, which goes from the last step to the first" in text
+        assert "earlier" not in text and "before" not in text
+
+
+def test_of_200_uses_of_a_backward_direction_those_next_to_the_loss_are_listed() -> None:
+    net = Net("RNN", one_way="backward", T=200, H=3)
+    e = explain(net.losses[99], net.parameters["W"])
+    assert list(formulas(e)) == ["k = 100", "k = 101", "k = 102", "k = 103", "k = 104", "k = 105", "k = 106 … 197",
+                                 "k = 198", "k = 199", "k = 200"]
+    rows = rows_of(e)
+    assert rows["k = 100"][0] == "explicit ∂⁺" and rows["k = 106 … 197"][0] == "implicit"
+    assert sum(row[2] for row in uses_of(rows).values()) == pytest.approx(rows["all: total"][2], rel=1e-4)
+
+
+def test_a_state_of_several_parts_is_called_s_and_its_parts_are_named() -> None:
+    e = part("LSTM, forward", "W_f", 3)
+    assert formulas(e) == {"k = 3": "∂E₃/∂s₃ · ∂⁺s₃/∂W_f", "k = 2": "∂E₃/∂s₃ · ∂s₃/∂s₂ · ∂⁺s₂/∂W_f",
+                           "k = 1": "∂E₃/∂s₃ · ∂s₃/∂s₁ · ∂⁺s₁/∂W_f"}
+    assert "s_k: the state [h; c] at step k." in unwrapped(e)
+    assert "s'_k: the state [h; c] at step k of the backward direction" in unwrapped(part("LSTM, backward", "b_o", 2))
+
+
+def test_below_another_layer_no_product_over_one_state_is_claimed() -> None:
+    e = part("RNN, stack, both", "W_l0", 2)
+    assert formulas(e) == {f"k = {k}": f"dE₂/dh{sub} · ∂⁺h{sub}/∂W_l0" for k, sub in zip((1, 2, 3, 4), "₁₂₃₄")}
+    assert rows_of(e)["k = 2"][0] == "both" and rows_of(e)["k = 1"][0] == rows_of(e)["k = 4"][0] == "implicit"
+    assert "h_k: the state at step k of the forward direction of layer 0." in unwrapped(e)
+    assert "dE₂/dh_k: along all paths from h_k to E₂." in unwrapped(e)
+    top = part("RNN, stack", "W_l1", 3)
+    assert formulas(top)["k = 1"] == "∂E₃/∂h₃ · ∂h₃/∂h₁ · ∂⁺h₁/∂W_l1", "of the top layer the product is true"
+    assert "h_k: the state at step k of layer 1." in unwrapped(top)
+
+
+def test_an_encoder_reaches_the_loss_by_its_last_state() -> None:
+    rng = np.random.default_rng(1)
+    encoder, decoder = nn.RNNCell(2, 3, rng=rng), nn.GRUCell(2, 3, rng=rng)
+    with scope(sequence="encoder"):
+        _, state = nn.unroll(encoder, rng.normal(size=(4, 5, 2)))
+    with scope(sequence="decoder"):
+        states, _ = nn.unroll(decoder, rng.normal(size=(3, 5, 2)), state)
+        losses = []
+        for t, h in enumerate(states, 1):
+            with scope(t=t):
+                losses.append((h * h).sum().named("E"))
+    e = explain(losses[2], encoder.U)
+    assert formulas(e)["k = 4"] == "∂E₃/∂h₄ · ∂⁺h₄/∂U" and formulas(e)["k = 2"] == "∂E₃/∂h₄ · ∂h₄/∂h₂ · ∂⁺h₂/∂U"
+    assert {row[0] for row in uses_of(rows_of(e)).values()} == {"implicit"}
+    assert "of sequence encoder" in unwrapped(e)
+    assert "All of it is implicit" in unwrapped(terms(losses, encoder.W))
+    assert "below it (k < t) implicit" in unwrapped(terms(losses, decoder.W_z))
+
+
+def test_a_weight_of_two_recurrences_and_one_that_the_output_reads_too_get_no_formula_that_is_false() -> None:
+    rng = np.random.default_rng(2)
+    cell = nn.RNNCell(4, 4, rng=rng)
+    x = rng.normal(size=(3, 2, 4))
+    lower, _ = nn.unroll(cell, x)
+    upper, _ = nn.unroll(cell, lower, layer=1)
+    e = explain((upper[-1] * upper[-1]).sum().named("E"), cell.W)
+    assert formulas(e) == {"k = 3": "∂⁺E/∂W", "k = 2": "∂E/∂W⁽²⁾", "k = 1": "∂E/∂W⁽¹⁾"}
+    h = Tensor(rng.normal(size=(2, 4)))
+    for t in (1, 2, 3):
+        with scope(t=t):
+            h = F.tanh(x[t - 1] + h @ cell.W).named("h")
+            E = ((h @ cell.W) ** 2).sum().named("E")
+    assert formulas(explain(E, cell.W)) == {"k = 3": "∂⁺E₃/∂W", "k = 2": "∂E₃/∂h₃ · ∂h₃/∂h₂ · ∂⁺h₂/∂W",
+                                            "k = 1": "∂E₃/∂h₃ · ∂h₃/∂h₁ · ∂⁺h₁/∂W"}
+
+
+def test_a_use_that_skips_the_state_of_its_own_step_gets_no_formula_through_it() -> None:
+    W, s, late = Tensor(np.array([0.4, -0.7]), requires_grad=True, name="W"), Tensor(np.array([0.5, 0.2])), None
+    for t in (1, 2, 3):
+        with scope(t=t):
+            s = F.tanh(s * 0.8 if late is None else s * 0.8 + late).named("s")
+            read = W * float(t)
+        late = read * 2.0  # what step t reads reaches the state of step t + 1 from outside the steps
+    e = explain((s * s).sum().named("E"), W)
+    assert formulas(e) == {"k = 2": "∂⁺E/∂W", "k = 1": "∂E/∂W⁽¹⁾"}
+
+
+def without(e: Explanation, through: Recurrence, step: int) -> dict[Any, Any]:
+    """The terms without what goes through the states of one step."""
+    states = {x for x, k in through.states.items() if k == step}
+    return dict(by_step({e.loss: np.ones(())}, e.parameter, lambda node, i: node.inputs[i] in states))
+
+
+@pytest.mark.parametrize("label", NETS)
+def test_each_printed_formula_is_true_for_cutting_its_states_cuts_its_term(label: str) -> None:
+    """A term written with ∂⁺h_k/∂W goes through h_k, all of it; one with ∂E_t/∂h_t through h_t."""
+    net, tried = NETS[label], 0
+    for t in (2, net.T):
+        for name, parameter in net.parameters.items():
+            e = explain(net.losses[t - 1], parameter)
+            through = recurrence_of(e.loss, parameter)
+            if through is None:
+                assert name in ("V", "V'", "c", "x") and (name != "x" or net.both), name
+                continue
+
+            for k in e.terms:
+                if through.carries(k):
+                    assert k is not None and not np.any(without(e, through, k).get(k, 0.0)), (name, k)
+                    tried += 1
+            if len(through.last) == 1:
+                (last,) = through.last
+                assert not any(term.any() for k, term in without(e, through, last).items()
+                               if through.carries(k) and k != last), name
+    assert tried > 2 * net.T
+
+
+@pytest.mark.parametrize(("label", "name", "note"), [
+    ("RNN, forward", "W", "On the diagonal (k = t) all is explicit, below it (k < t) implicit."),
+    ("LSTM, stack", "U_c_l0", "On the diagonal (k = t) all is explicit, below it (k < t) implicit."),
+    ("GRU, both, masked", "W_z'", "On the diagonal (k = t) all is explicit, above it (k > t) implicit"),
+    ("RNN, stack, both", "W_l1'", "above it (k > t) implicit"),
+    ("RNN, stack, both", "W_l0'", "Off the diagonal (k ≠ t) all is implicit, on both sides of it"),
+    ("RNN, both", "x", "Off the diagonal (k ≠ t) all is implicit, on both sides of it"),
+    ("RNN, both", "V", "All of it is explicit"), ("RNN, backward", "h_0", "All of it is implicit"),
+])
+def test_the_matrix_says_which_of_its_terms_are_explicit(label: str, name: str, note: str) -> None:
+    net = NETS[label]
+    assert note in unwrapped(terms(net.losses, net.parameters[name]))
+
+
+@pytest.mark.parametrize("label", NETS)
+def test_what_the_matrix_says_about_its_diagonal_is_what_each_explanation_says(label: str) -> None:
+    net = NETS[label]
+    for name, parameter in net.parameters.items():
+        text = unwrapped(terms(net.losses, parameter))
+        parts = {(t, k): (term, e.explicit_terms.get(k, np.zeros_like(term)))
+                 for t, e in enumerate((explain(E, parameter) for E in net.losses), 1) for k, term in e.terms.items()}
+        off = [explicit.any() for (t, k), (_, explicit) in parts.items() if t != k]
+        both = [not np.allclose(*pair, rtol=1e-12, atol=0) for (t, k), pair in parts.items() if t == k]
+        sides = {int(np.sign(k - t)) for (t, k), (term, _) in parts.items() if k is not None and term.any()}
+        if "On the diagonal (k = t) all is explicit" in text:
+            assert not any(off) and not any(both), name
+            assert sides <= ({0, -1} if "below it" in text else {0, 1}), name
+        elif "All of it is explicit" in text:
+            assert not any(both) and sides == {0}, name
+        elif "All of it is implicit" in text:
+            assert not any(explicit.any() for _, explicit in parts.values()), name
+        else:
+            assert "Off the diagonal" in text and not any(off) and sides == {-1, 0, 1}, name
+
+
+def test_of_a_loss_outside_the_steps_the_matrix_claims_no_step() -> None:
+    m = LINES
+    a = terms([F.sum(F.stack(m.losses)).named("E"), m.losses[0]], m.parameters["W"])
+    assert [cells(line)[0] for line in str(a).splitlines()[4:6]] == ["E (loss 1)", "E₁"]
+    assert "`explain` tells what of a term is explicit" in unwrapped(a)
+
+
+@pytest.mark.parametrize("label", NETS)
+def test_no_line_about_any_cell_is_longer_than_120_characters(label: str) -> None:
+    net = NETS[label]
+    for parameter in net.parameters.values():
+        for text in (str(explain(net.losses[1], parameter)), str(terms(net.losses, parameter))):
+            assert all(len(line) <= 120 and line == line.rstrip() for line in text.splitlines())
 
 
 # ----------------------------------------------------------------------------------------------------- the term matrix

@@ -10,8 +10,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from bptt_cells import NETS, Net, term_matrix
 from bptt_models import CASES, EXACT, MODELS, Model, apart
 
+from tinygrad_rnn import functional as F
 from tinygrad_rnn.bptt import reference
 
 each_case = pytest.mark.parametrize(("label", "name"), [c for c in CASES if c != ("learned h_0", "h_0")],
@@ -208,3 +210,136 @@ def test_neither_route_writes_into_the_arrays_given() -> None:
         ref.recursion(m.T, name)
         ref.closed_form(m.T, name)
     assert all(np.array_equal(getattr(ref, name), array) for name, array in before.items())
+
+
+# ------------------------------------------------------------------------------------ BiRNN: the end of S3's derivation
+def mirrored(label: str, **changed: Any) -> tuple[Net, reference.BiRNN]:
+    net = NETS[label]
+    p = {name: q.data for name, q in net.parameters.items()}
+    one, other = (reference.Direction(p["U" + mark], p["W" + mark], p["b" + mark], p["V" + mark],
+                                      p.get("h_0" + mark, np.full((net.B, net.H), 0.5))) for mark in ("", "'"))
+    return net, reference.BiRNN(**{"one": one, "other": other, "c": p["c"], "x": p["x"], "y": net.built[2], **changed})
+
+
+BIRNNS = ["RNN, both, sum of two projections", "RNN, both, from 0.5"]
+NAMES = ["U", "W", "b", "V", "h_0", "U'", "W'", "b'", "V'", "h_0'", "c", "x"]
+
+
+@pytest.mark.parametrize("label", BIRNNS)
+def test_a_birnn_computes_the_equations_of_the_notes_element_by_element(label: str) -> None:
+    net, birnn = mirrored(label)
+    h, h_, y_hat, E = birnn.forward()
+    one, other, (B, H) = birnn.one, birnn.other, (net.B, net.H)
+    assert h.shape == h_.shape == (net.T + 1, B, H)
+    assert np.array_equal(h[0], np.broadcast_to(one.h_0, (B, H)))
+    assert np.array_equal(h_[-1], np.broadcast_to(other.h_0, (B, H)))
+    for t in range(1, net.T + 1):
+        loss = 0.0
+        for row in range(B):
+            for j in range(H):
+                for way, now, before in ((one, h[t], h[t - 1]), (other, h_[t - 1], h_[t])):
+                    z = way.b[j] + sum(before[row, i] * way.W[i, j] for i in range(H))
+                    z += sum(birnn.x[t - 1, row, i] * way.U[i, j] for i in range(net.D))
+                    assert now[row, j] == pytest.approx((exp(2 * z) - 1) / (exp(2 * z) + 1), rel=1e-12, abs=1e-14)
+            e = [exp(birnn.c[v] + sum(h[t, row, i] * one.V[i, v] + h_[t - 1, row, i] * other.V[i, v] for i in range(H)))
+                 for v in range(net.V)]
+            assert y_hat[t - 1, row].tolist() == pytest.approx([v / sum(e) for v in e], rel=1e-12)
+            loss -= log(e[birnn.y[t - 1, row]] / sum(e))
+        assert E[t - 1] == pytest.approx(loss, rel=1e-12)
+    assert apart(E, np.array([loss.item() for loss in net.losses])) < EXACT
+
+
+def run(birnn: reference.BiRNN, copies: dict[str, list[Any]], T: int) -> list[Any]:
+    """E_1 … E_T by the equations (7) alone, with one copy of each parameter for each step, each (P, …)."""
+    values = birnn.parameters()
+
+    def p(name: str, k: int) -> Any:
+        copied = name in copies
+        a = copies[name][k] if copied else values[name]
+        return a[..., None, :] if a.ndim - copied == 1 else a
+
+    def x(k: int) -> Any:
+        return (copies["x"][k] if "x" in copies else values["x"])[..., k - 1, :, :]
+
+    h, h_ = {0: p("h_0", 0)}, {T + 1: p("h_0'", T + 1)}
+    for k in range(1, T + 1):
+        h[k] = np.tanh(x(k) @ p("U", k) + h[k - 1] @ p("W", k) + p("b", k))
+    for k in range(T, 0, -1):
+        h_[k] = np.tanh(x(k) @ p("U'", k) + h_[k + 1] @ p("W'", k) + p("b'", k))
+    found = []
+    for k in range(1, T + 1):
+        q = h[k] @ p("V", k) + h_[k] @ p("V'", k) + p("c", k)
+        log_y = q - np.log(np.exp(q).sum(-1, keepdims=True))
+        found.append(-birnn.weight * log_y[..., np.arange(q.shape[-2]), birnn.y[k - 1]].sum(-1))
+    return found
+
+
+@pytest.mark.parametrize("label", BIRNNS)
+@pytest.mark.parametrize("weight", [1.0, 1 / 4])
+@pytest.mark.parametrize("name", NAMES)
+def test_the_finished_derivation_is_the_complex_step_term_by_term(label: str, weight: float, name: str) -> None:
+    net, birnn = mirrored(label, weight=weight)
+    T, theta = net.T, birnn.parameters()[name]
+    A = term_matrix(lambda copies: run(birnn, {name: copies}, T), theta, T + 2)
+    gradient = birnn.gradients()[name]
+    assert apart(gradient, A.sum((0, 1))) < EXACT
+    for t in range(1, T + 1):
+        closed, split = birnn.closed_form(t, name), birnn.split(t, name)
+        for k in range(T + 2):
+            assert apart(closed.get(k, np.zeros(theta.shape)), A[t - 1, k]) < EXACT, (t, k)
+        own = A[t - 1, t] if not name.startswith("h_0") else np.zeros(theta.shape)
+        size = np.abs(A[t - 1]).max()
+        assert np.abs(split.explicit - own).max() <= EXACT * size
+        assert np.abs(split.implicit - (A[t - 1].sum(0) - own)).max() <= EXACT * size
+        first, last = {"W": (1, t), "W'": (t, T), "b'": (t, T), "V'": (t, t), "h_0": (0, 0), "h_0'": (T + 1, T + 1),
+                       "x": (1, T)}.get(name, (None, None))
+        if first is not None:
+            assert sorted(closed) == list(range(first, last + 1)), "the BPTT of W' runs forward in time"
+
+
+@pytest.mark.parametrize("label", BIRNNS)
+def test_the_finished_derivation_is_what_the_engine_computes(label: str) -> None:
+    net, birnn = mirrored(label)
+    gradients = birnn.gradients()
+    assert set(gradients) == set(NAMES)
+    F.sum(F.stack(net.losses)).backward()
+    for name, parameter in net.parameters.items():
+        gradient, parameter.grad = parameter.grad, None
+        assert apart(gradient, gradients[name]) < EXACT, name
+
+
+def test_learned_boundaries_of_one_row_collect_the_gradients_of_all_rows() -> None:
+    net, learned = mirrored(BIRNNS[0])
+    whole = [np.tile(way.h_0, (net.B, 1)) for way in (learned.one, learned.other)]
+    given = replace(learned, one=replace(learned.one, h_0=whole[0]), other=replace(learned.other, h_0=whole[1]))
+    assert apart(given.forward()[3], learned.forward()[3]) == 0
+    for name in ("h_0", "h_0'"):
+        assert given.gradients()[name].shape == (net.B, net.H)
+        assert apart(given.gradients()[name].sum(0), learned.gradients()[name]) < EXACT
+    assert apart(given.gradients()["W'"], learned.gradients()["W'"]) < EXACT
+
+
+def test_ids_stand_for_one_hot_rows_in_both_directions() -> None:
+    net, birnn = mirrored(BIRNNS[0])
+    ids = np.random.default_rng(0).integers(0, net.D, (net.T, net.B))
+    by_ids, by_rows = replace(birnn, x=ids), replace(birnn, x=np.eye(net.D)[ids])
+    assert np.array_equal(by_ids.forward()[3], by_rows.forward()[3])
+    for name in NAMES:
+        assert np.array_equal(by_ids.gradients()[name], by_rows.gradients()[name])
+
+
+def test_one_step_of_both_directions_worked_out_by_hand() -> None:
+    one = reference.Direction(*(np.array(a) for a in ([[0.5]], [[-0.25]], [0.1], [[2.0, -1.0]], [[0.8]])))
+    other = reference.Direction(*(np.array(a) for a in ([[-0.3]], [[0.6]], [0.2], [[0.4, 1.2]], [[-0.5]])))
+    birnn = reference.BiRNN(one, other, np.array([0.0, 0.5]), np.array([[[1.5]]]), np.array([[1]]))
+    h, h_ = np.tanh(0.75 - 0.2 + 0.1), np.tanh(-0.45 - 0.3 + 0.2)
+    q = 2 * h + 0.4 * h_, 0.5 - h + 1.2 * h_
+    p = exp(q[0]) / (exp(q[0]) + exp(q[1]))
+    d, d_ = (1 - h * h) * (2 * p + p), (1 - h_ * h_) * (0.4 * p - 1.2 * p)  # ε = (p, -p)
+    expected = {"U": 1.5 * d, "W": 0.8 * d, "b": d, "h_0": -0.25 * d, "U'": 1.5 * d_, "W'": -0.5 * d_, "b'": d_,
+                "h_0'": 0.6 * d_, "x": 0.5 * d - 0.3 * d_}
+    gradients = birnn.gradients()
+    for name, value in expected.items():
+        assert gradients[name].item() == pytest.approx(value, rel=1e-14), name
+    for name, values in {"V": (h * p, -h * p), "V'": (h_ * p, -h_ * p), "c": (p, -p)}.items():
+        assert gradients[name].ravel().tolist() == pytest.approx(list(values), rel=1e-14), name

@@ -23,6 +23,7 @@ from ..tensor import Tensor
 from .tables import Printed, explanation_table, norms, terms_table
 from .uses import Step, made_before, reads, step_of_use
 
+
 @dataclass(frozen=True, repr=False)
 class Explanation(Printed):
     """dE/dW in its parts; all arrays have W's shape. explicit + implicit = total = Σ_k terms[k].

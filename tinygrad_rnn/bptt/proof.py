@@ -22,7 +22,7 @@ from ..steps import recurrence_edges
 from ..sweep import order, sweep
 from ..tensor import Tensor
 from .parts import Explanation
-from .reference import RNN
+from .reference import RNN, BiRNN
 from .tables import Printed, proof_table, subscript
 from .uses import Step, uses
 
@@ -64,11 +64,11 @@ class Proof(Printed):
         return proof_table(self)
 
 
-def prove(explanation: Explanation, reference: RNN | None = None) -> Proof:
+def prove(explanation: Explanation, reference: RNN | BiRNN | None = None) -> Proof:
     """Bring the witnesses: every element of every part, by routes that share less and less with the engine.
 
-    reference: the same model in plain NumPy, for the recursion (16) and the closed form (22). Raises ValueError where
-    its parameter is not the one explained.
+    reference: the same model in plain NumPy, for the recursion (16) and the closed form (22), or for the derivation
+    (25) of a BiRNN. Raises ValueError where its parameter is not the one explained.
     """
     e, loss, W = explanation, explanation.loss, explanation.parameter
     if loss.dtype != np.float64:
@@ -205,18 +205,22 @@ def along(e: Explanation, route: str, shares: str, tolerance: float) -> Witness:
     return Witness("terms", route, shares, worst, tolerance)
 
 
-def by_reference(e: Explanation, reference: RNN, exact: float) -> list[Witness]:
-    """What plain NumPy says: E_t itself, the parts by the recursion (16), the terms by the closed form (22)."""
+def by_reference(e: Explanation, reference: RNN | BiRNN, exact: float) -> list[Witness]:
+    """What plain NumPy says: E_t, the parts by the recursion (16), the terms by the closed form (22); or by (25)."""
     name, t = e.parameter.name, e.step
-    known = name in ("U", "W", "b", "V", "c", "h_0")
-    if name is None or t is None or not known or not np.array_equal(getattr(reference, name), value_of(e)):
+    theirs = reference.parameters().get(name or "")
+    if name is None or t is None or theirs is None or not np.array_equal(theirs, value_of(e)):
         raise ValueError(f"prove: the reference has no parameter {name!r} with the values explained")
-    split, closed = reference.recursion(t, name), reference.closed_form(t, name)
+    if isinstance(reference, RNN):
+        split, by, form = reference.recursion(t, name), "recursion (16), run forward", "closed form (22)"
+    else:
+        split, by, form = reference.split(t, name), "derivation (25)", "derivation (25)"
+    closed = reference.closed_form(t, name)
     terms: dict[Step, Array] = {None: np.sum(list(closed.values()), 0)} if None in e.terms else dict(closed.items())
     return [
-        witness(subscript("E", t), "plain NumPy", "nothing", e.loss.data, reference.forward()[2][t - 1]),
-        witness("explicit", "recursion (16), run forward", "nothing", e.explicit, split.explicit, exact),
-        witness("implicit", "recursion (16), run forward", "nothing", e.implicit, split.implicit, exact),
-        witness("total", "recursion (16), run forward", "nothing", e.total, split.total, exact),
-        each_term(e, "closed form (22)", "nothing", terms, exact),
+        witness(subscript("E", t), "plain NumPy", "nothing", e.loss.data, reference.forward()[-1][t - 1]),
+        witness("explicit", by, "nothing", e.explicit, split.explicit, exact),
+        witness("implicit", by, "nothing", e.implicit, split.implicit, exact),
+        witness("total", by, "nothing", e.total, split.total, exact),
+        each_term(e, form, "nothing", terms, exact),
     ]

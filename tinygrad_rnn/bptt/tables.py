@@ -75,7 +75,7 @@ def explanation_table(e: Explanation) -> str:
         return [label, kind, formula, f"{norm(part):.4g}", f"{part[entry]:+.6g}", share]
 
     through = recurrence_of(e.loss, e.parameter) if e.implicit.any() else None
-    rows = [row(use_label(k), kind_of(e, k), path(e, k, through), part) for k, part in shown(e)]
+    rows = [row(use_label(k), kind_of(e, k), path(e, k, through), part) for k, part in shown(e, through)]
     rows += [[""] * 6, row("all", "explicit ∂⁺", f"∂⁺{E}/∂{W}", e.explicit), row("", "implicit", "", e.implicit),
              row("", "total", f"d{E}/d{W}", e.total)]
     shape = " × ".join(map(str, e.total.shape)) or "one number"
@@ -86,8 +86,8 @@ def explanation_table(e: Explanation) -> str:
         notes.append(state_note(through, W))
     if zeros := [use_label(k) for k, part in e.terms.items() if not part.any()]:
         named = ", ".join(zeros) if len(zeros) <= 3 else f"{zeros[0]}, {zeros[1]} and {len(zeros) - 2} more"
-        notes.append(f"What is used at {named} contributes exactly 0: what {W} multiplies there is zero (a first "
-                     "state of 0?), nothing leads on to the loss, or the term has vanished below what a float can hold.")
+        notes.append(f"What is used at {named} contributes exactly 0: what {W} multiplies there is zero (the first "
+                     "state?), nothing leads on to the loss, or the term has vanished below what a float can hold.")
     return "\n".join([
         f"d{E}/d{W} = Σ_k ∂{E}/∂{W}⁽ᵏ⁾, the sum over the uses k of {W} ({shape});  {E} = {float(e.loss.data):.6g}", "",
         table(["use", "kind", "term", "‖·‖", element, "share"], rows, left=(0, 1, 2)), "", *map(paragraph, notes)])
@@ -152,9 +152,10 @@ def path(e: Explanation, k: Step | range, through: Recurrence | None) -> str:
     return f"{first}{between}∂⁺{then}/∂{W}"
 
 
-def shown(e: Explanation) -> list[tuple[Step | range, Array]]:
-    """(k, term), the newest use first; of many, the middle ones as one sum under a range."""
-    uses: list[tuple[Step | range, Array]] = [(k, e.terms[k]) for k in reversed(e.terms)]
+def shown(e: Explanation, through: Recurrence | None) -> list[tuple[Step | range, Array]]:
+    """(k, term), the use that the recurrence makes last first; of many, the middle ones as one sum under a range."""
+    backward = through is not None and through.lane[2] == "backward"
+    uses: list[tuple[Step | range, Array]] = [(k, e.terms[k]) for k in (e.terms if backward else reversed(e.terms))]
     if len(uses) <= SHOWN:
         return uses
     middle = uses[6:-3]
@@ -176,8 +177,8 @@ def terms_table(a: Terms) -> str:
     elided = "; the middle is left out" if max(len(a.losses), len(a.steps)) > most else ""
     return (f"‖A[t,k]‖ = ‖∂E_t/∂{W}⁽ᵏ⁾‖: what the use of {W} at step k contributes to the gradient of E_t{elided}\n\n"
             f"{norms_table(a, most)}\n\n"
-            + paragraph(f"A row sums to dE_t/d{W}, a column to all that one use contributes. ‖sum‖: norms do not add up "
-                        f"to the norm of the sum. {pattern_note(a)}"))
+            + paragraph(f"A row sums to dE_t/d{W}, a column to all that one use contributes. ‖sum‖: norms do not add "
+                        f"up to the norm of the sum. {pattern_note(a)}"))
 
 
 def pattern_note(a: Terms) -> str:
@@ -190,21 +191,21 @@ def pattern_note(a: Terms) -> str:
     if any(t is None or t != k for t, k in places):
         return "`explain` tells what of a term is explicit."
     if len(ways) == 2:
-        return ("Off the diagonal (k ≠ t) all is implicit, on both sides of it, for states are carried both ways in time; "
-                "on it (k = t) explicit and implicit paths meet: `explain` tells them apart.")
+        return ("Off the diagonal (k ≠ t) all is implicit, on both sides of it, for states are carried both ways in "
+                "time; what of the diagonal is explicit, `explain` tells.")
     if ways == {True}:
         return "On the diagonal (k = t) all is explicit, below it (k < t) implicit."
-    return ("On the diagonal (k = t) all is explicit, above it (k > t) implicit: this direction goes from the last step "
-            "to the first.")
+    return ("On the diagonal (k = t) all is explicit, above it (k > t) implicit: this direction goes from the last "
+            "step to the first.")
 
 
 def norms_table(a: Terms, most: int) -> str:
     rows_shown, columns = ends(len(a.losses), most), ends(len(a.steps), most)
     rows = []
     for i in rows_shown:
-        t, E = step_of(a.losses[i]), a.losses[i].name or "E"
-        rows.append([subscript(E, t) if t is not None else f"{E} (loss {i + 1})", *(f"{a.norms[i, j]:.3g}" for j in columns),
-                     f"{norm(a.rows[i]):.3g}"])
+        E, t = a.losses[i].name or "E", step_of(a.losses[i])
+        label = subscript(E, t) if t is not None else f"{E} (loss {i + 1})"
+        rows.append([label, *(f"{a.norms[i, j]:.3g}" for j in columns), f"{norm(a.rows[i]):.3g}"])
     rows.append(["all losses", *(f"{norm(a.columns[j]):.3g}" for j in columns), f"{norm(a.total):.3g}"])
     return table(["", *(use_label(a.steps[j]) for j in columns), "‖sum‖"], rows)
 

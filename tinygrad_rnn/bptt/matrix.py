@@ -1,0 +1,248 @@
+"""Floor 5: the matrix A[t,k] = ∂E_t/∂W⁽ᵏ⁾ of many losses at once (19): its norms, sums, cosines, and whole terms.
+
+One sweep carries a seed for every loss. Where each loss reads only its own step, as a rule, no seed is carried further
+than it goes: at step k those of E_{k+1} … E_T, stacked; the losses themselves are swept together, without seeds, down
+to the states they read. Of a product `h W` the contributions stay factors, whose norms need no array of W's size.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from ..ops import Array, Outer
+from ..recording import walk
+from ..steps import recurrence_edges, step_of
+from ..sweep import order
+from ..tensor import Tensor
+from .parts import by_step, reached
+from .tables import Printed, norms, terms_table
+from .uses import Step, Use, made_before, reads
+
+Piece = tuple[Step, tuple[int, ...], Any]  # k, the places of some losses, and their terms (losses, *W.shape)
+
+
+@dataclass(frozen=True, repr=False)
+class Terms(Printed):
+    """A[t,k] = ∂E_t/∂W⁽ᵏ⁾, rows t by loss, columns k by step of use (19), T losses and K steps.
+
+    norms (T, K) are ‖A[t,k]‖ (Frobenius), columns (K, *W.shape) all that use k contributes, total (*W.shape) dE/dW of
+    E = Σ E_t. The rest is computed when it is first asked for. Norms of terms do not add up to the norm of their sum.
+    """
+
+    parameter: Tensor
+    losses: tuple[Tensor, ...]
+    steps: tuple[Step, ...]
+    norms: Array
+    columns: Array
+
+    @property
+    def total(self) -> Array:
+        total: Array = self.columns.sum(0)
+        return total
+
+    @cached_property
+    def rows(self) -> Array:
+        """dE_t/dW (T, *W.shape)."""
+        found = np.zeros((len(self.losses), *self.parameter.shape))
+        for _, places, d in pieces(self.losses, self.parameter):
+            found[list(places)] += d
+        return found
+
+    @cached_property
+    def arrays(self) -> Array:
+        """A whole, (T, K, *W.shape)."""
+        found = np.zeros((len(self.losses), len(self.steps), *self.parameter.shape))
+        for k, places, d in pieces(self.losses, self.parameter):
+            found[list(places), self.steps.index(k)] = d
+        return found
+
+    @cached_property
+    def cosines(self) -> Array:
+        """The cosine of each term with the total, (T, K); 0 where a term is 0."""
+        found = np.zeros(self.norms.shape)
+        for k, places, d in pieces(self.losses, self.parameter):
+            found[list(places), self.steps.index(k)] = along(d, self.total)
+        size = self.norms * norms(self.total[None])[0]
+        return np.divide(found, size, out=np.zeros_like(found), where=size > 0)
+
+    def band(self, lags: range) -> Array:
+        """The sum of the terms whose lag t - k is in `lags`, of W's shape: range(τ) is a sliding window of τ uses."""
+        found = np.zeros(self.parameter.shape)
+        for k, places, d in pieces(self.losses, self.parameter):
+            inside = np.array([k is not None and self.time(i) - k in lags for i in places])
+            found += summed(d, inside)
+        return found
+
+    def time(self, place: int) -> int:
+        """The t of a loss; of one made outside the steps its place, counted from 1."""
+        t = step_of(self.losses[place])
+        return place + 1 if t is None else t
+
+    def __repr__(self) -> str:
+        return terms_table(self)
+
+
+def terms(losses: Sequence[Tensor], parameter: Tensor) -> Terms:
+    """The matrix A[t,k] of all losses at once: their norms and sums by use; the rest on request.
+
+    Raises ValueError where a loss is not a scalar or given twice, where none depends on W, or nothing has a step.
+    """
+    if isinstance(losses, Tensor):
+        raise TypeError("terms: expected a sequence of losses; explain takes one")
+    if not losses or len(set(losses)) != len(losses):
+        raise ValueError(f"terms: of {len(losses)} losses {len(set(losses))} are different; expected all, at least one")
+    reached(losses, parameter)
+    found: dict[Step, list[tuple[tuple[int, ...], Array]]] = {}
+    columns: dict[Step, Array] = {}
+    for k, places, d in pieces(losses, parameter):
+        found.setdefault(k, []).append((places, sizes(d)))
+        columns[k] = columns.get(k, 0) + summed(d)
+    steps = tuple(sorted(found, key=lambda k: -1 if k is None else k))
+    table = np.zeros((len(losses), len(steps)))
+    for column, k in enumerate(steps):
+        for places, size in found[k]:
+            table[list(places), column] = size
+    return Terms(parameter, tuple(losses), steps, table, np.stack([columns[k] for k in steps]))
+
+
+# ------------------------------------------------------------------------------------- of the terms of several losses
+def sizes(d: Any) -> Array:
+    """The norm of each; of Σ_b a_b g_bᵀ by ‖·‖² = Σ (a_b·a_c)(g_b·g_c), where a batch is smaller than W."""
+    if type(d) is not Outer or d.a.shape[0] > d.a.shape[1]:
+        return norms(np.asarray(d))
+    scale, a_scale = np.abs(d.g).max(axis=(1, 2), initial=0.0), np.abs(d.a).max(initial=0.0)
+    scale[scale == 0], a_scale = 1.0, a_scale or 1.0  # squares of very small numbers would vanish
+    a, g = d.a / a_scale, d.g / scale[:, None, None]
+    if len(a) == 1:
+        found: Array = np.sqrt((a * a).sum() * np.einsum("sbh,sbh->s", g, g))
+    else:
+        found = np.sqrt(np.maximum(0.0, np.tensordot(g @ g.mT, a @ a.T)))
+    return found * scale * a_scale
+
+
+def summed(d: Any, chosen: Array | None = None) -> Array:
+    """The sum over the losses, or over those chosen."""
+    if type(d) is Outer:
+        return np.asarray(d.a.T @ (d.g if chosen is None else d.g[chosen]).sum(0))
+    return np.asarray(d if chosen is None else d[chosen]).sum(0)
+
+
+def along(d: Any, direction: Array) -> Array:
+    """<d_s, direction> for each loss s."""
+    if type(d) is Outer:
+        return np.asarray(np.tensordot(d.g, d.a @ direction))
+    return np.asarray(np.asarray(d).reshape(len(d.g) if type(d) is Outer else len(d), -1) @ direction.ravel())
+
+
+# ----------------------------------------------------------------------------------------------------------- the sweeps
+def pieces(losses: Sequence[Tensor], parameter: Tensor) -> Iterator[Piece]:
+    """The terms, each (t, k) once, those of many losses at a time."""
+    nodes = order(losses)
+    before = made_before(nodes, parameter)
+    used = {edge: k for k, edge in reads(nodes, parameter, before)}
+    carried = recurrence_edges(nodes)
+    plan = None if before else planned(nodes, losses, used, carried)
+    if plan is None:
+        seeds = dict(zip(losses, np.eye(len(losses), dtype=losses[0].dtype)))
+        for k, d in by_step(seeds, parameter):
+            yield k, tuple(range(len(losses))), d
+        return
+    first = yield from own_step(losses, used, carried, plan)
+    yield from later_steps(first, used, carried, plan)
+
+
+@dataclass
+class Plan:
+    """How seeds can be carried no further than they go.
+
+    owner: the loss that reaches a node over no recurrence edge. rows: the losses whose seeds reach a node over more
+    than one, in the order in which they are stacked there. starts: the states where a stack begins.
+    """
+
+    owner: dict[Tensor, int]
+    rows: dict[Tensor, tuple[int, ...]]
+    starts: list[Tensor]
+
+
+def planned(nodes: list[Tensor], losses: Sequence[Tensor], used: dict[Use, Step], carried: set[Use]) -> Plan | None:
+    """None where two losses reach the same step over no recurrence edge, or stacks that differ meet."""
+    owner = {loss: place for place, loss in enumerate(losses)}
+    first: dict[Tensor, int] = {}
+    for node in nodes:
+        if node in owner:
+            for i, x in enumerate(node.inputs):
+                known = first if (node, i) in carried else owner
+                if (node, i) not in used and goes_on(x) and known.setdefault(x, owner[node]) != owner[node]:
+                    return None
+    rows: dict[Tensor, tuple[int, ...]] = {}
+    starts, continued = [], set()
+    for node in nodes:
+        if node in first and node not in continued:
+            starts.append(node)
+            if rows.setdefault(node, (first[node],)) != (first[node],):
+                return None
+        if node in rows:
+            for i, x in enumerate(node.inputs):
+                stack = rows[node]
+                if (node, i) in carried and goes_on(x):
+                    continued.add(x)
+                    stack = (*stack, first[x]) if x in first else stack
+                if (node, i) not in used and goes_on(x) and rows.setdefault(x, stack) != stack:
+                    return None
+    return Plan(owner, rows, starts)
+
+
+def goes_on(x: Tensor) -> bool:
+    return x.op is not None and x.requires_grad
+
+
+def own_step(losses: Sequence[Tensor], used: dict[Use, Step], carried: set[Use],
+             plan: Plan) -> Generator[Piece, None, dict[Tensor, Array]]:
+    """What each loss gives over no recurrence edge, in one sweep; returns what the states get next."""
+    terms: dict[tuple[Step, int], Any] = {}
+    first: dict[Tensor, Array] = {}
+    totals = {loss: np.ones(1, loss.dtype) for loss in losses}
+    for node, i, _, d in walk(totals, lambda n, i: (n, i) in used or (n, i) in carried or not goes_on(n.inputs[i])):
+        x, place = node.inputs[i], plan.owner[node]
+        if (node, i) in used:
+            key = used[node, i], place
+            terms[key] = terms[key] + d if key in terms else d
+        elif (node, i) in carried:
+            first[x] = first[x] + d if x in first else d
+    for (k, place), d in terms.items():
+        yield k, (place,), d
+    return first
+
+
+def later_steps(first: dict[Tensor, Array], used: dict[Use, Step], carried: set[Use], plan: Plan) -> Iterator[Piece]:
+    """What the losses give over the recurrence edges, the seeds of all later losses at every step."""
+    left = Counter((k, plan.rows[node]) for (node, _), k in used.items() if node in plan.rows)
+    terms: dict[tuple[Step, tuple[int, ...]], Any] = {}
+    met: set[Tensor] = set()
+    totals = {x: first[x] for x in plan.starts}
+    if not totals:
+        return
+    for node, i, _, d in walk(totals, lambda n, i: (n, i) in used or (n, i) in carried or not goes_on(n.inputs[i])):
+        x = node.inputs[i]
+        if (node, i) in used:
+            key = used[node, i], plan.rows[node]
+            terms[key] = terms[key] + d if key in terms else d
+            left[key] -= 1
+            if not left[key]:
+                yield *key, terms.pop(key)
+        elif (node, i) in carried and goes_on(x):
+            if x not in met:
+                met.add(x)
+                stack = np.zeros((len(plan.rows[x]), *x.shape))
+                if x in first:
+                    stack[-1:] = first[x]
+                totals[x] = stack + totals[x] if x in totals else stack
+            totals[x][:len(d)] += d
+    for key, d in terms.items():
+        yield *key, d

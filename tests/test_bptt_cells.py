@@ -38,7 +38,7 @@ NUMPY_25 = {VALUE, ("terms", "derivation (25)"), *PARTS_25}
 
 
 def dense(a: Any, T: int) -> np.ndarray:
-    """Terms(arrays=True) as (losses, T + 2, *W.shape), k = 0 … T + 1, zero where a step has no use."""
+    """Terms.arrays as (losses, T + 2, *W.shape), k = 0 … T + 1, zero where a step has no use."""
     found = np.zeros((len(a.losses), T + 2, *a.parameter.shape))
     for j, k in enumerate(a.steps):
         found[:, k] = a.arrays[:, j]
@@ -73,7 +73,7 @@ def test_the_library_computes_what_the_equations_say(label: str) -> None:
 def test_the_term_matrix_of_every_parameter_is_what_moving_one_copy_says(label: str) -> None:
     net = NETS[label]
     for name, parameter in net.parameters.items():
-        A, a = net.A(name), terms(net.losses, parameter, arrays=True)
+        A, a = net.A(name), terms(net.losses, parameter)
         ours = dense(a, net.T)
         assert apart(ours, A) < EXACT, name
         assert apart(a.rows, A.sum(1)) < EXACT and apart(a.total, A.sum((0, 1))) < EXACT, name
@@ -125,7 +125,7 @@ def test_every_parameter_is_proved_and_copies_that_are_swept_agree_exactly(label
 def test_a_direction_fills_one_triangle_and_a_stack_of_both_directions_fills_both_below_its_top(label: str) -> None:
     net = NETS[label]
     for name, parameter in net.parameters.items():
-        A, lane = dense(terms(net.losses, parameter, arrays=True), net.T), net.lane_of(name)
+        A, lane = dense(terms(net.losses, parameter), net.T), net.lane_of(name)
         if name in ("V", "V'", "c"):
             assert not below(A).any() and not above(A).any(), "the output is used at its own step"
         elif lane and (lane[0] == net.layers - 1 or not net.both):
@@ -144,7 +144,7 @@ def test_from_a_first_state_of_0_the_first_use_of_every_W_contributes_exactly_0(
     net = Net(cell, one_way=one_way, initial=0.0, seed=90)
     first = 1 if one_way == "forward" else net.T
     for name, parameter in net.parameters.items():
-        column = dense(terms(net.losses, parameter, arrays=True), net.T)[:, first]
+        column = dense(terms(net.losses, parameter), net.T)[:, first]
         nothing = name.startswith(("W", "p_i")) or name[-2:] == ("_r" if cell == "GRU before u" else "_f")
         assert column.any() == (not nothing), name
 
@@ -221,7 +221,7 @@ def test_an_encoder_is_behind_the_first_step_of_its_decoder_and_all_that_it_cont
     p, losses, run = encoder_decoder()
     for name, q in p.items():
         A, held = (term_matrix(lambda copies, name=name, h=h: run({name: copies}, h), q.data, 6) for h in (False, True))
-        assert apart(dense(terms(losses, q, arrays=True), 4), A) < EXACT, name
+        assert apart(dense(terms(losses, q), 4), A) < EXACT, name
         for t, E in enumerate(losses, 1):
             e, size = explain(E, q), np.abs(A[t - 1]).max()
             assert close(e.explicit, held[t - 1].sum(0), size) and close(e.total, A[t - 1].sum(0), size), name
@@ -248,7 +248,7 @@ def test_both_directions_of_a_loop_by_hand_need_nothing_but_their_scopes() -> No
     for name, q in p.items():
         if name.startswith("h_0"):
             continue
-        assert apart(dense(terms(losses, q, arrays=True), T), net.A(name)) < EXACT, name
+        assert apart(dense(terms(losses, q), T), net.A(name)) < EXACT, name
         assert apart(explain(losses[1], q).explicit, net.A(name, held=True)[1].sum(0)) < EXACT, name
         assert prove(explain(losses[1], q))
 
@@ -283,7 +283,7 @@ def test_what_is_read_from_another_recurrence_is_input_whatever_its_step(differ:
         return found
 
     A, held = (term_matrix(lambda copies, h=h: run(copies, h), arrays[name], T + 2) for h in (False, True))
-    assert apart(dense(terms(losses, p[name], arrays=True), T), A) < EXACT
+    assert apart(dense(terms(losses, p[name]), T), A) < EXACT
     for t, E in enumerate(losses, 1):
         e = explain(E, p[name])
         assert close(e.explicit, held[t - 1].sum(0), np.abs(A[t - 1]).max())

@@ -62,6 +62,9 @@ class Indexed:
         self.add_to(dense)
         return dense if dtype is None else dense.astype(dtype)
 
+    def __add__(self, other: Any) -> Any: return np.asarray(self) + np.asarray(other)
+    __radd__ = __add__
+
 
 class Outer:
     """What `y = a W` contributes under S seeds, (S, D, H): for each the sum of a_b g_sbᵀ over the batch, a (B, D) and

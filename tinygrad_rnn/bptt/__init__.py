@@ -1,7 +1,11 @@
 """Backpropagation through time taken apart into explicit and implicit terms, and each number proved."""
 
 from . import reference
-from .parts import Explanation, Terms, explain, terms
+from .formulas import Inside, inside
+from .matrix import Terms, terms
+from .parts import Explanation, explain
 from .proof import Proof, Witness, prove
+from .truncation import Truncation, prove_truncation, truncation
 
-__all__ = ["Explanation", "Proof", "Terms", "Witness", "explain", "prove", "reference", "terms"]
+__all__ = ["Explanation", "Inside", "Proof", "Terms", "Truncation", "Witness", "explain", "inside", "prove",
+           "prove_truncation", "reference", "terms", "truncation"]

@@ -57,6 +57,7 @@ class Gated(ABC):
     weight: float = 1.0
 
     states: ClassVar[tuple[str, ...]] = ("h",)
+    equation: ClassVar[str] = "24"  # of its closed form
 
     @abstractmethod
     def step(self, x: Array, s: Array) -> Step:
@@ -185,6 +186,7 @@ class LSTM(Gated):
     """
 
     states = ("h", "c")
+    equation = "23"
 
     def step(self, x: Array, s: Array) -> Step:
         h, c = np.split(s, 2, -1)
@@ -250,7 +252,7 @@ class GRU(Gated):
     update: Literal["z", "u"] = "z"
 
     def step(self, x: Array, s: Array) -> Step:
-        gates = {self.update: sigmoid(self.z(self.update, x, s))}
+        gates: dict[str, Array] = {self.update: sigmoid(self.z(self.update, x, s))}
         if self.reset:
             gates["r"] = sigmoid(self.z("r", x, s))
         if self.reset == "after":

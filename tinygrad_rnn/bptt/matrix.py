@@ -8,7 +8,7 @@ to the states they read. Of a product `h W` the contributions stay factors, whos
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -43,8 +43,7 @@ class Terms(Printed):
 
     @property
     def total(self) -> Array:
-        total: Array = self.columns.sum(0)
-        return total
+        return np.asarray(self.columns.sum(0))
 
     @cached_property
     def rows(self) -> Array:
@@ -71,12 +70,15 @@ class Terms(Printed):
         size = self.norms * norms(self.total[None])[0]
         return np.divide(found, size, out=np.zeros_like(found), where=size > 0)
 
-    def band(self, lags: range) -> Array:
-        """The sum of the terms whose lag t - k is in `lags`, of W's shape: range(τ) is a sliding window of τ uses."""
-        found = np.zeros(self.parameter.shape)
+    def parts(self, *chosen: Callable[[int, int], bool]) -> Array:
+        """For each of `chosen` the sum of the A[t,k] for which chosen(t, k), (len(chosen), *W.shape).
+
+        lambda t, k: t - k < τ is a band, the sliding window of τ uses. What is used outside the steps is left out.
+        """
+        found = np.zeros((len(chosen), *self.parameter.shape))
         for k, places, d in pieces(self.losses, self.parameter):
-            inside = np.array([k is not None and self.time(i) - k in lags for i in places])
-            found += summed(d, inside)
+            for part, inside in zip(found, chosen if k is not None else ()):
+                part += summed(d, np.array([inside(self.time(i), k or 0) for i in places]))
         return found
 
     def time(self, place: int) -> int:
@@ -102,7 +104,7 @@ def terms(losses: Sequence[Tensor], parameter: Tensor) -> Terms:
     columns: dict[Step, Array] = {}
     for k, places, d in pieces(losses, parameter):
         found.setdefault(k, []).append((places, sizes(d)))
-        columns[k] = columns.get(k, 0) + summed(d)
+        columns[k] = columns[k] + summed(d) if k in columns else summed(d)
     steps = tuple(sorted(found, key=lambda k: -1 if k is None else k))
     table = np.zeros((len(losses), len(steps)))
     for column, k in enumerate(steps):
@@ -123,21 +125,21 @@ def sizes(d: Any) -> Array:
         found: Array = np.sqrt((a * a).sum() * np.einsum("sbh,sbh->s", g, g))
     else:
         found = np.sqrt(np.maximum(0.0, np.tensordot(g @ g.mT, a @ a.T)))
-    return found * scale * a_scale
+    return np.asarray(found * scale * a_scale)
 
 
 def summed(d: Any, chosen: Array | None = None) -> Array:
     """The sum over the losses, or over those chosen."""
     if type(d) is Outer:
         return np.asarray(d.a.T @ (d.g if chosen is None else d.g[chosen]).sum(0))
-    return np.asarray(d if chosen is None else d[chosen]).sum(0)
+    return np.asarray(np.asarray(d if chosen is None else d[chosen]).sum(0))
 
 
 def along(d: Any, direction: Array) -> Array:
     """<d_s, direction> for each loss s."""
     if type(d) is Outer:
         return np.asarray(np.tensordot(d.g, d.a @ direction))
-    return np.asarray(np.asarray(d).reshape(len(d.g) if type(d) is Outer else len(d), -1) @ direction.ravel())
+    return np.asarray(d.reshape(len(d), -1) @ direction.ravel())
 
 
 # ----------------------------------------------------------------------------------------------------------- the sweeps

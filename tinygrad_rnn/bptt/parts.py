@@ -1,9 +1,8 @@
 """Floor 5: backpropagation through time taken apart. Where does every number of dE/dW come from, and is it so?
 
 `explain` splits the gradient of one scalar into its explicit part, ∂⁺E/∂W, all paths that cross no recurrence edge,
-and its implicit part, all others, and into one term for each step k that uses W: ∂E/∂W⁽ᵏ⁾ (16, 17). `terms` does so for
-many losses in one sweep: A[t,k] = ∂E_t/∂W⁽ᵏ⁾ (19). Steps and recurrence edges are read from the scopes, so a
-hand-written loop with `with scope(t=t):` works as a cell does.
+and its implicit part, all others, and into one term for each step k that uses W: ∂E/∂W⁽ᵏ⁾ (16, 17). Steps and
+recurrence edges are read from the scopes, so a hand-written loop with `with scope(t=t):` works as a cell does.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from ..recording import walk
 from ..steps import is_recurrence, is_state, step_of
 from ..sweep import order
 from ..tensor import Tensor
-from .tables import Printed, explanation_table, norms, terms_table
+from .tables import Printed, explanation_table
 from .uses import Step, made_before, reads, step_of_use
 
 
@@ -85,54 +84,6 @@ def by_time(k: Step) -> int:
 
 def in_order(terms: Iterable[tuple[Step, Array]]) -> dict[Step, Array]:
     return {k: np.array(d) for k, d in sorted(terms, key=lambda term: by_time(term[0]))}
-
-
-@dataclass(frozen=True, repr=False)
-class Terms(Printed):
-    """A[t,k] = ∂E_t/∂W⁽ᵏ⁾, rows t by loss, columns k by step of use (19).
-
-    norms (T, K) are ‖A[t,k]‖ (Frobenius); rows (T, *W.shape) are dE_t/dW; columns (K, *W.shape) all that use k
-    contributes; total (*W.shape) is dE/dW of E = Σ E_t. arrays, (T, K, *W.shape), only where asked for. Norms of terms
-    do not add up to the norm of their sum.
-    """
-
-    parameter: Tensor
-    losses: tuple[Tensor, ...]
-    steps: tuple[Step, ...]
-    norms: Array
-    rows: Array
-    columns: Array
-    arrays: Array | None
-
-    @property
-    def total(self) -> Array:
-        total: Array = self.columns.sum(0)
-        return total
-
-    def __repr__(self) -> str:
-        return terms_table(self)
-
-
-def terms(losses: Sequence[Tensor], parameter: Tensor, *, arrays: bool = False) -> Terms:
-    """The matrix A[t,k] of all losses at once, in one sweep that carries one seed for each loss.
-
-    Raises ValueError where a loss is not a scalar or given twice, where none depends on W, or nothing has a step.
-    """
-    if isinstance(losses, Tensor):
-        raise TypeError("terms: expected a sequence of losses; explain takes one")
-    if not losses or len(set(losses)) != len(losses):
-        raise ValueError(f"terms: of {len(losses)} losses {len(set(losses))} are different; expected all, at least one")
-    reached(losses, parameter)
-    seeds = dict(zip(losses, np.eye(len(losses), dtype=losses[0].dtype)))
-    found = {}
-    rows = np.zeros((len(losses), *parameter.shape))
-    for k, d in by_step(seeds, parameter):
-        rows += d
-        found[k] = norms(d), d.sum(0), d if arrays else None
-    steps = tuple(sorted(found, key=by_time))
-    sizes, columns, each = zip(*(found[k] for k in steps))
-    return Terms(parameter, tuple(losses), steps, np.stack(sizes, 1), rows, np.stack(columns),
-                 np.stack(each, 1) if arrays else None)
 
 
 def by_step(seeds: dict[Tensor, Array], parameter: Tensor,

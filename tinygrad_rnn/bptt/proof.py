@@ -8,7 +8,7 @@ rule; one that shares the wiring cannot see h_t where h_{t-1} is meant. Only pla
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -130,12 +130,18 @@ def each_term(e: Explanation, route: str, shares: str, theirs: dict[Step, Array]
 
 def slopes(e: Explanation, part: Array, held: Mapping[Any, Array] | None = None,
            differences: bool = False) -> tuple[Array, Array, float]:
-    """`part` and dE/dW by running the recorded forward pass again, with the arrays in `held` fixed, element by element.
+    """`part` and dE/dW, as `derivative` finds it."""
+    return derivative(e.loss, value_of(e), [e.parameter], part, held or {}, differences)
 
+
+def derivative(loss: Tensor, W: Array, moved: Sequence[Any], part: Array, held: Mapping[Any, Array],
+               differences: bool) -> tuple[Array, Array, float]:
+    """`part` and dE/dW by running the recorded forward pass again, element by element.
+
+    moved: what W stands in for, the parameter itself or some of the edges that read it. The arrays in `held` are fixed.
     By the complex step Im E(w + ih)/h, or by fourth-order central differences; then the third number says by how much,
     relatively, the second-order ones are off. Of a W of more than MOST elements, along as many random directions.
     """
-    W = value_of(e)
     rng = np.random.default_rng(0)
     count = min(W.size, MOST)
     gradient, coarse = np.empty(count), np.empty(count)
@@ -143,15 +149,15 @@ def slopes(e: Explanation, part: Array, held: Mapping[Any, Array] | None = None,
     chunk = max(1, LARGEST // max(W.size, 64))
     for start in range(0, count, chunk):
         rows = np.arange(start, min(start + chunk, count))
-        fixed = {key: np.broadcast_to(x, (len(rows), *x.shape)) for key, x in (held or {}).items()}
+        fixed = {key: np.broadcast_to(x, (len(rows), *x.shape)) for key, x in held.items()}
 
         def E(step: complex, rows: Array = rows, fixed: dict[Any, Array] = fixed) -> Array:
-            moved = np.repeat(W.reshape(1, -1), len(rows), 0).astype(complex if isinstance(step, complex) else W.dtype)
+            copies = np.repeat(W.reshape(1, -1), len(rows), 0).astype(complex if isinstance(step, complex) else W.dtype)
             if directions is None:
-                moved[np.arange(len(rows)), rows] += step
+                copies[np.arange(len(rows)), rows] += step
             else:
-                moved += step * directions[rows]
-            return evaluate(e.loss, {e.parameter: moved.reshape(-1, *W.shape), **fixed})
+                copies += step * directions[rows]
+            return evaluate(loss, {**dict.fromkeys(moved, copies.reshape(-1, *W.shape)), **fixed})
 
         if differences:
             near, far = E(STEP) - E(-STEP), E(2 * STEP) - E(-2 * STEP)

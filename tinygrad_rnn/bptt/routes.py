@@ -4,7 +4,7 @@ Reverse mode over the graph, the recursion (16) run forward in time (RTRL), the 
 for each step, the complex step, differences. RTRL and the closed forms are plain NumPy (`reference`, `gated`) and share
 nothing with the engine, not even the forward pass; the others share what SHARED says.
 
-Symbols: T steps, B batch, H hidden, V classes, n units of a state.
+Symbols: T steps, B batch, H hidden, V classes, n units of a state; θ any parameter.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from itertools import combinations
+from textwrap import fill
 from typing import Any
 
 import numpy as np
@@ -26,20 +26,30 @@ from ..sweep import sweep
 from ..tensor import Tensor
 from .gated import GRU, LSTM, Gated
 from .parts import explain
-from .proof import DIFFERENCES, EXACT, STEEP, STEP, WORTHLESS, Witness, is_steep, slopes, untied, witness
+from .proof import DIFFERENCES, EXACT, MOST, STEEP, STEP, WORTHLESS, Witness, is_steep, slopes, untied, witness
 from .reference import RNN, BiRNN, Direction, predicted
 from .tables import Printed, norm, paragraph, subscript, table
 
 REVERSE, RTRL, CLOSED = "reverse mode", "RTRL", "closed form"
 COPIES, COMPLEX, DIFFERENCE = "untied copies", "complex step", "differences"
-SHARED = {RTRL: "nothing", CLOSED: "nothing", COPIES: "all but sums", COMPLEX: "graph, forward",
-          DIFFERENCE: "graph, forward"}  # with the engine
-MOST_NUMBERS = 1 << 26  # that one route may hold at once, half a gigabyte; what needs more is left out, and said
+SHARED = {RTRL: "nothing", CLOSED: "nothing", COPIES: "graph, rules", COMPLEX: "graph", DIFFERENCE: "graph"}
+SHORT = {REVERSE: "reverse", RTRL: "RTRL", CLOSED: "closed", COPIES: "untied", COMPLEX: "complex"}
+LEGEND = (
+    "reverse mode: one sweep over the graph from the loss back, as backward() does.",
+    "RTRL: ds_t/dθ = ∂⁺s_t/∂θ + J_t ds_{t-1}/dθ carried forward in time, in plain NumPy, with a forward pass and "
+    "Jacobians that are not the engine's.",
+    "closed form: δ carried backward by equations derived by hand, in plain NumPy, after the same forward pass as RTRL.",
+    "untied copies: every step gets its own copy of θ; what reverse mode gives the copies, added up.",
+    "complex step: Im E(θ + ih) / h, h = 1e-20, element by element, by running the graph forward again.",
+    "differences: (E(θ + h) - E(θ - h)) / 2h, to fourth order, in the same way.",
+    "A route cannot see a mistake in what it shares with the engine: the graph (forward pass, wiring, steps), or its "
+    "rules (derivatives) too.")
+MOST_NUMBERS = 1 << 26  # that a route may hold at once, half a gigabyte; one that needs more is left out, and says so
 
 Cells = RNN | Gated
 
 
-# ----------------------------------------------------------------------------------------- the same model in plain NumPy
+# ---------------------------------------------------------------------------------------- the same model in plain NumPy
 @dataclass(frozen=True)
 class OneWay:
     """One layer that goes forward. equation: which closed form it has."""
@@ -58,7 +68,7 @@ class OneWay:
 
     def closed_form(self, t: int, name: str) -> Array:
         """dE_t/dθ by (22), (23) or (24)."""
-        return added(self.cell, self.cell.closed_form(t, name), name)
+        return summed(self.cell, self.cell.closed_form(t, name), name)
 
 
 @dataclass(frozen=True)
@@ -89,8 +99,8 @@ class BothWays:
 
     def closed_form(self, t: int, name: str) -> Array:
         if self.birnn is None:
-            return self.both(t, name, lambda cell, t, bare: added(cell, cell.closed_form(t, bare), bare))
-        parts = [added(self.birnn, self.birnn.closed_form(t, part), part)
+            return self.both(t, name, lambda cell, t, bare: summed(cell, cell.closed_form(t, bare), bare))
+        parts = [summed(self.birnn, self.birnn.closed_form(t, part), part)
                  for part in (("V", "V'") if name == "V" else (name,))]
         return np.concatenate(parts)
 
@@ -111,9 +121,10 @@ def V_of(cell: Cells) -> Array:
     return cell.parameters()["V"]
 
 
-def added(cell: Cells | BiRNN, terms: dict[int, Array], name: str) -> Array:
+def summed(cell: Cells | BiRNN, terms: dict[int, Array], name: str) -> Array:
     """Σ_k of the terms; zeros where there are none."""
-    return sum(terms.values(), np.zeros_like(cell.parameters()[name]))
+    total: Array = sum(terms.values(), np.zeros_like(cell.parameters()[name]))
+    return total
 
 
 def alone(cell: Cells, row: int, q: Array) -> Cells:
@@ -131,26 +142,27 @@ def plain(layer: Recurrent, head: Linear, x: Any, y: Any) -> OneWay | BothWays |
     x (T, B, D) or ids (T, B), y ids (T, B); no layer is given a first state.
     """
     cells = list(layer.cells.values())
-    if layer.num_layers > 1:
-        return f"{layer.num_layers} layers"
-    if type(cells[0]) not in (RNNCell, LSTMCell, GRUCell):
-        return f"a cell of one's own, {type(cells[0]).__name__}"
-    if isinstance(cells[0], LSTMCell) and cells[0].peepholes:
-        return "peepholes"
-    if isinstance(cells[0], RNNCell) and cells[0].nonlinearity not in ("tanh", "sigmoid"):
-        return str(getattr(cells[0], "nonlinearity", ""))
-    if head.c is None or not cells[0].bias:
-        return "no bias"
+    without = [
+        (type(cells[0]) not in (RNNCell, LSTMCell, GRUCell), "own cell"),
+        (getattr(cells[0], "peepholes", False), "peepholes"),
+        (getattr(cells[0], "nonlinearity", "tanh") not in ("tanh", "sigmoid"), "relu"),
+        (layer.num_layers > 1, f"{layer.num_layers} layers"),
+        (cells[0].initial == "learned", "learned s_0"),
+        (head.c is None or not cells[0].bias, "no bias"),
+    ]
+    if why := ", ".join(reason for holds, reason in without if holds):
+        return why
+    assert head.c is not None
     x, y, V, c, H = np.asarray(x), np.asarray(y), head.V.data, head.c.data, layer.hidden_size
-    equation = "22" if isinstance(cells[0], RNNCell) else "23" if isinstance(cells[0], LSTMCell) else "24"
     one = in_numpy(cells[0], V[:H], c, x, y)
+    equation = one.equation if isinstance(one, Gated) else "22"
     if not layer.bidirectional:
         return OneWay(one, equation)
     other = in_numpy(cells[1], V[H:], np.zeros_like(c), x[::-1], y[::-1])
     if not (isinstance(one, RNN) and isinstance(other, RNN) and one.nonlinearity == "tanh"):
         return BothWays(one, other, equation)
-    ways = [Direction(way.U, way.W, way.b, way.V, way.h_0) for way in (one, other)]
-    return BothWays(one, other, "25", BiRNN(*ways, c, x, y))
+    first, second = (Direction(way.U, way.W, way.b, way.V, way.h_0) for way in (one, other))
+    return BothWays(one, other, "25", BiRNN(first, second, c, x, y))
 
 
 def in_numpy(cell: Cell, V: Array, c: Array, x: Array, y: Array) -> Cells:
@@ -159,7 +171,8 @@ def in_numpy(cell: Cell, V: Array, c: Array, x: Array, y: Array) -> Cells:
     theta = {str(p.name).removesuffix("'"): p.data for p in cell.parameters()}
     theta |= {"V": V, "c": c, **{f"{name}_0": part.data for name, part in parts.items()}}
     if isinstance(cell, RNNCell):
-        return RNN(**theta, x=x, y=y, nonlinearity="sigmoid" if cell.nonlinearity == "sigmoid" else "tanh")
+        return RNN(*(theta[name] for name in ("U", "W", "b", "V", "c", "h_0")), x, y,
+                   "sigmoid" if cell.nonlinearity == "sigmoid" else "tanh")
     if isinstance(cell, GRUCell):
         return GRU(theta, x, y, reset=cell.reset, update=cell.update)
     return LSTM(theta, x, y)
@@ -196,7 +209,7 @@ class Row:
 
 @dataclass(frozen=True, repr=False)
 class Agreement(Printed):
-    """Every route to every gradient. True where all of them agree, and not for lack of routes."""
+    """Every route to every gradient. True where all that there are agree."""
 
     rows: tuple[Row, ...]
     equation: str  # of the closed form, if there is one
@@ -204,24 +217,33 @@ class Agreement(Printed):
     def __bool__(self) -> bool:
         return all(self.rows)
 
-    @cached_property
-    def pairs(self) -> dict[str, list[Witness]]:
-        """{'RTRL – complex step': that pair in every row}."""
-        found: dict[str, list[Witness]] = {}
-        for row in self.rows:
-            for w in row.pairs:
-                found.setdefault(w.route, []).append(w)
+    def between(self, a: str, b: str) -> list[Witness]:
+        """The comparisons of two routes, a before b in the order of the columns, one for each row that has both."""
+        if a == REVERSE:
+            return [w for row in self.rows if isinstance(w := row.cells[b], Witness)]
+        return [w for row in self.rows for w in row.pairs if w.route == f"{a} – {b}"]
+
+    def sides(self) -> list[list[str]]:
+        """The routes in groups whose members agree with one another in every gradient: one group, if all is well."""
+        found: list[list[str]] = []
+        for route in (REVERSE, *(route for route in SHARED if self.between(REVERSE, route))):
+            for side in found:
+                if all(all(self.between(other, route)) for other in side):
+                    side.append(route)
+                    break
+            else:
+                found.append([route])
         return found
 
     def __repr__(self) -> str:
         return agreement_table(self)
 
 
-def compare(losses: Sequence[Tensor], t: int, parameters: Sequence[Tensor], numpy: OneWay | BothWays | str,
+def compare(losses: Sequence[Tensor], t: int, parameters: Sequence[Tensor], model: OneWay | BothWays | str,
             total: bool = False) -> Agreement:
     """All routes to dE_t/dθ for every θ, and with `total` to dE/dθ of E = E_1 + … + E_T.
 
-    numpy: the model in plain NumPy, or why there is none, as `plain` gives it. Raises ValueError unless all is in
+    model: the same in plain NumPy, or why there is none, as `plain` gives it. Raises ValueError unless all is in
     float64.
     """
     if losses[t - 1].dtype != np.float64:
@@ -230,24 +252,24 @@ def compare(losses: Sequence[Tensor], t: int, parameters: Sequence[Tensor], nump
     wanted = [(losses[t - 1], subscript("E", t), range(t, t + 1))]
     if total:
         wanted.append((F.stack(list(losses)).sum().named("E"), "E", range(1, len(losses) + 1)))
-    rows = [row for loss, label, steps in wanted for row in rows_of(loss, label, steps, parameters, numpy)]
-    return Agreement(tuple(rows), "" if isinstance(numpy, str) else numpy.equation)
+    rows = [row for loss, label, steps in wanted for row in rows_of(loss, label, steps, parameters, model)]
+    return Agreement(tuple(rows), "" if isinstance(model, str) else model.equation)
 
 
 def rows_of(loss: Tensor, label: str, steps: range, parameters: Sequence[Tensor],
-            numpy: OneWay | BothWays | str) -> Iterator[Row]:
+            model: OneWay | BothWays | str) -> Iterator[Row]:
     """The loss itself, by the two forward passes, then every parameter. loss: the sum of E_t over `steps`."""
     exact = STEEP if is_steep(loss) else EXACT
-    value: Witness | str = f"none: {numpy}"
-    if not isinstance(numpy, str):
-        value = witness(label, RTRL, SHARED[RTRL], numpy.losses()[steps.start - 1:steps.stop - 1].sum(), loss.data)
-    cells: dict[str, Witness | str] = {RTRL: value, CLOSED: value}
-    yield Row(label, None, 1, float(abs(loss.data)), {**cells, **dict.fromkeys((COPIES, COMPLEX, DIFFERENCE), "same")})
+    value: Witness | str = f"none: {model}"
+    if not isinstance(model, str):
+        value = witness(label, RTRL, SHARED[RTRL], model.losses()[steps.start - 1:steps.stop - 1].sum(), loss.data)
+    cells: dict[str, Witness | str] = {**dict.fromkeys(SHARED, "shared"), RTRL: value, CLOSED: value}
+    yield Row(label, None, 1, float(abs(loss.data)), cells)
     totals = {loss: np.ones(())}
     deque(sweep(totals), maxlen=0)
     for parameter in parameters:
         reverse, name = totals.get(parameter, np.zeros(parameter.shape)), str(parameter.name)
-        found = routes(loss, parameter, np.asarray(reverse), steps, numpy, exact)
+        found = routes(loss, parameter, np.asarray(reverse), steps, model, exact)
         cells = {route: checked(name, route, numbers) if isinstance(numbers, Numbers) else numbers
                  for route, numbers in found.items()}
         usable = {route: numbers for route, numbers in found.items()
@@ -265,26 +287,81 @@ def checked(name: str, route: str, numbers: Numbers) -> Witness | str:
     return found if found.tolerance < WORTHLESS else "rounding"
 
 
-def routes(loss: Tensor, parameter: Tensor, reverse: Array, steps: range, numpy: OneWay | BothWays | str,
+def routes(loss: Tensor, parameter: Tensor, reverse: Array, steps: range, model: OneWay | BothWays | str,
            exact: float) -> dict[str, Numbers | str]:
     """dE/dθ by every route but reverse mode, in the order of the columns."""
     name, found = str(parameter.name), dict[str, Numbers | str]()
-    if isinstance(numpy, str):
-        found |= dict.fromkeys((RTRL, CLOSED), f"none: {numpy}")
+    if isinstance(model, str):
+        found |= dict.fromkeys((RTRL, CLOSED), f"none: {model}")
     else:
-        one = numpy.cell if isinstance(numpy, OneWay) else numpy.one
+        one = model.cell if isinstance(model, OneWay) else model.one
         n = one.forward()[0][0].size  # of all rows
-        found[RTRL] = too_many(n * reverse.size * (name not in ("V", "c"))) or Numbers(
-            np.sum([numpy.recursion(t, name) for t in steps], 0), reverse, exact)
-        found[CLOSED] = Numbers(np.sum([numpy.closed_form(t, name) for t in steps], 0), reverse, exact)
+        held = n * reverse.size * (name not in ("V", "c"))  # ds_t/dθ, whole
+        found[RTRL] = too_many(held) or Numbers(np.sum([model.recursion(t, name) for t in steps], 0), reverse, exact)
+        found[CLOSED] = Numbers(np.sum([model.closed_form(t, name) for t in steps], 0), reverse, exact)
     e = explain(loss, parameter)
     found[COPIES] = Numbers(np.sum(list(untied(e).values()), 0), reverse, exact)
-    for route in (COMPLEX, DIFFERENCE):
-        if not (left_out := too_many(min(reverse.size, MOST) * reverse.size)):
-            ours, theirs, off = slopes(e, reverse, differences=route == DIFFERENCE)
-            rounding = 4e-16 * abs(float(loss.data)) / STEP
-            found[route] = (Numbers(theirs, ours, exact) if route == COMPLEX else
-                            Numbers(theirs, ours, DIFFERENCES + 5 * off**2, rounding))
-        else:
-            found[route] = left_out
+    if left_out := too_many(MOST * reverse.size * (reverse.size > MOST)):  # random directions, each of θ's size
+        return found | dict.fromkeys((COMPLEX, DIFFERENCE), left_out)
+    ours, theirs, _ = slopes(e, reverse)
+    found[COMPLEX] = Numbers(theirs, ours, exact)
+    ours, theirs, off = slopes(e, reverse, differences=True)
+    found[DIFFERENCE] = Numbers(theirs, ours, DIFFERENCES + 5 * off**2, 4e-16 * abs(float(loss.data)) / STEP)
     return found
+
+
+def too_many(numbers: int) -> str:
+    return f"left out: {numbers / 1e6:,.0f} M numbers" if numbers > MOST_NUMBERS else ""
+
+
+# ---------------------------------------------------------------------------------------------------------- the table
+def agreement_table(a: Agreement) -> str:
+    """One table, the routes as columns; under it every route against every other, and the verdict."""
+    form = f"{CLOSED} ({a.equation})" if a.equation else CLOSED
+    head = ["gradient", "numbers", "‖·‖", "RTRL (16)", form, COPIES, COMPLEX, DIFFERENCE]
+    rows = [[f"d{row.loss}/d{row.parameter}" if row.parameter else row.loss, f"{row.size:,}" if row.parameter else "",
+             f"{row.norm:.3g}", *(shown(row.cells[route]) for route in SHARED)] for row in a.rows]
+    ends = {route: a.between(REVERSE, route) for route in SHARED}
+    rows += [[""] * len(head), ["shares with the engine", "", "", *SHARED.values()],
+             ["allowed", "", "", *(f"{max(w.tolerance for w in ws):.0e}" if ws else "–" for ws in ends.values())],
+             ["verdict", "", "", *(verdict(ws) for ws in ends.values())]]
+    order = (REVERSE, *SHARED)
+    pairs = [[late, *(worst(a.between(early, late)) if early in order[:order.index(late)] else "" for early in SHORT)]
+             for late in SHARED]
+    return "\n".join([
+        table(head, rows), "",
+        paragraph("A number: by how much a route disagrees at most with reverse mode, by the largest element of that "
+                  "gradient; ✗ where that is more than allowed. The row of a loss compares the loss itself with that "
+                  "of the route's own forward pass. rounding: differences cannot tell so small a gradient from rounding."),
+        "", *map(paragraph, LEGEND), "",
+        "  Every route against every other, the worst of all rows", "", table(["", *SHORT.values()], pairs), "",
+        fill(conclusion(a), 112)])
+
+
+def shown(cell: Witness | str) -> str:
+    return cell if isinstance(cell, str) else worst([cell])
+
+
+def worst(found: list[Witness]) -> str:
+    """The largest error, marked where any of them is not allowed."""
+    if not found:
+        return "–"
+    largest = max(found, key=lambda w: (np.isnan(w.error), w.error))
+    return (f"{largest.error:.1e}" if largest.error else "0") + " ✗" * (not all(found))
+
+
+def verdict(found: list[Witness]) -> str:
+    return "–" if not found else "agrees" if all(found) else "DISAGREES"
+
+
+def conclusion(a: Agreement) -> str:
+    """Proved or not; and if not, who stands against whom."""
+    gradients = sum(row.parameter is not None for row in a.rows)
+    if a:
+        (side,) = a.sides()
+        said = f"Proved: {len(side)} routes agree, each with each, in {gradients} gradients."
+        return said if RTRL in side or CLOSED in side else (
+            f"{said} All of them read the one recorded graph: if its forward pass is not the one that is meant, no "
+            "route here can see it.")
+    sides = "; against: ".join(", ".join(side) for side in a.sides())
+    return f"NOT PROVED in {gradients} gradients. These agree with one another: {sides}."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from html import escape
 from textwrap import fill
 from typing import TYPE_CHECKING
@@ -13,8 +14,9 @@ from ..steps import step_of
 from .uses import Recurrence, Step, pattern, recurrence_of
 
 if TYPE_CHECKING:
-    from .parts import Explanation, Terms
-    from .proof import Proof
+    from .matrix import Terms
+    from .parts import Explanation
+    from .proof import Proof, Witness
 
 SUBSCRIPTS = str.maketrans("0123456789-", "₀₁₂₃₄₅₆₇₈₉₋")
 SUPERSCRIPTS = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
@@ -217,11 +219,14 @@ def ends(n: int, most: int) -> list[int]:
 
 def proof_table(p: Proof) -> str:
     W, E = symbols(p.explanation)
+    return witness_table(f"d{E}/d{W}", p.witnesses)
+
+
+def witness_table(what: str, witnesses: Sequence[Witness]) -> str:
     rows = [[w.part, w.route, w.shares, f"{w.error:.1e}", f"{w.tolerance:.0e}", "agrees" if w else "DISAGREES"]
-            for w in p.witnesses]
-    verdict = "proved" if p else "NOT PROVED"
+            for w in witnesses]
     return "\n".join([
-        f"d{E}/d{W}: {verdict} by {len(rows)} witnesses", "",
+        f"{what}: {'proved' if all(witnesses) else 'NOT PROVED'} by {len(rows)} witnesses", "",
         table(["part", "route", "shares with the engine", "error", "allowed", ""], rows, left=(0, 1, 2, 5)), "",
         "  error: the largest difference between two elements, by the largest element; each term by its own size.\n"
         "  A witness cannot see a mistake in what it shares; copies that are swept repeat the same arithmetic, so 0\n"

@@ -1,28 +1,28 @@
 """Floor 5: what truncated BPTT leaves out, for many windows at once, and the proof of what is left in (19).
 
 Of the matrix A[t,k] = ∂E_t/∂W⁽ᵏ⁾, *chunked* truncation, what training loops do when they detach the state every τ
-steps, keeps the triangles t, k of one chunk; a *sliding* window of τ lets each E_t go back to τ uses, t - k < τ: a band.
-They are not the same, and neither brings a vanished term back.
+steps, keeps the triangles t, k of one chunk; a *sliding* window of τ lets each E_t go back to τ uses, t - k < τ, which
+is a band. They are not the same, and neither brings a vanished term back.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
 
 import numpy as np
 
 from .. import functional as F
 from ..ops import Array
-from ..recording import walk
+from ..recording import record
 from ..steps import recurrence_edges, step_of
 from ..sweep import order
 from ..tensor import Tensor
 from .matrix import Terms, terms
-from .proof import DIFFERENCES, Witness, slopes, witness
+from .proof import DIFFERENCES, Witness, derivative, witness
 from .tables import Printed, norm, table, witness_table
-from .uses import Use, uses
+from .uses import uses
 
 
 @dataclass(frozen=True, repr=False)
@@ -44,8 +44,8 @@ class Truncation(Printed):
         rows = [[f"τ = {window}", *beside(chunked), *beside(sliding)]
                 for window, chunked, sliding in zip(self.windows, self.chunked, self.sliding)]
         head = ["window", "chunked ‖·‖", "cosine", "sliding ‖·‖", "cosine"]
-        return (f"dE/d{W}, truncated, beside the whole gradient of norm {norm(total):.4g}\\n\\n{table(head, rows)}\\n\\n"
-                "  chunked: the state is detached after every τ steps.  sliding: every E_t goes back to the last τ uses.\\n"
+        return (f"dE/d{W}, truncated, beside the whole gradient of norm {norm(total):.4g}\n\n{table(head, rows)}\n\n"
+                "  chunked: the state is detached after every τ steps.  sliding: each E_t goes back to the last τ uses.\n"
                 "  ‖·‖: the norm, as a part of the whole one's; cosine: of the angle between them, 1 where they agree.")
 
 
@@ -60,9 +60,17 @@ def truncation(losses: Sequence[Tensor], parameter: Tensor, windows: Sequence[in
     if timeless := [x for x in losses if step_of(x) is None]:
         raise ValueError(f"truncation: {timeless[0]!r} was made outside the steps; expected E_t made at step t")
     a = terms(losses, parameter)
-    chunked = [a.part(lambda t, k, τ=window: (t - 1) // τ == (k - 1) // τ) for window in windows]
-    sliding = [a.part(lambda t, k, τ=window: abs(t - k) < τ) for window in windows]
-    return Truncation(a, tuple(windows), np.stack(chunked), np.stack(sliding))
+    chunked = a.parts(*(partial(same_chunk, window) for window in windows))
+    sliding = a.parts(*(partial(near, window) for window in windows))
+    return Truncation(a, tuple(windows), chunked, sliding)
+
+
+def same_chunk(window: int, t: int, k: int) -> bool:
+    return (t - 1) // window == (k - 1) // window
+
+
+def near(window: int, t: int, k: int) -> bool:
+    return abs(t - k) < window
 
 
 @dataclass(frozen=True, repr=False)
@@ -81,28 +89,29 @@ class TruncationProof(Printed):
 
 
 def prove_truncation(truncated: Truncation) -> TruncationProof:
-    """Chunked against one sweep with cut edges, and by perturbing W with the detached states held; sliding by perturbing,
-    for each E_t alone, the copies of W that its last τ uses read. Each by the complex step and by differences.
+    """Chunked against one sweep with cut edges, and by perturbing W with the detached states held; sliding by
+    perturbing, for each E_t alone, the copies of W that its last τ uses read. By the complex step and by differences.
     """
     a, found = truncated.terms, []
     W = a.parameter
     E = F.stack(list(a.losses)).sum()
     edges = recurrence_edges(order(a.losses))
     for window, chunked, sliding in zip(truncated.windows, truncated.chunked, truncated.sliding):
-        cut = {(node, i): node.saved[1 + i] for node, i in edges if crosses(node, i, window)}
-        found.append(witness(f"chunked, τ = {window}", "one sweep, edges cut", "every rule", chunked,
-                             swept(E, W, cut)))
+        cut = {(node, i): node.saved[1 + i] for node, i in edges
+               if not same_chunk(window, step_of(node) or 0, step_of(node.inputs[i]) or 0)}
+        swept = record(E, cut=cut).gradients.get(W, np.zeros(W.shape))
+        found.append(witness(f"chunked, τ = {window}", "one sweep, edges cut", "every rule", chunked, swept))
         for name, differences, tolerance in (("complex step", False, 1e-12), ("differences", True, DIFFERENCES)):
-            ours, theirs, _ = slopes(E, W, [W], chunked, cut, differences)
+            ours, theirs, _ = derivative(E, W.data, [W], chunked, cut, differences)
             found.append(witness(f"chunked, τ = {window}", f"{name}, detached states held", "forward pass", ours,
                                  theirs, tolerance))
             ours, theirs = sliding, np.zeros(W.shape)
             for loss in a.losses:
                 t = step_of(loss) or 0
-                near: list[Use] = [use for k, its in uses([loss], W).items() if k is not None and abs(t - k) < window
-                                   for use in its]
-                if near:
-                    theirs = theirs + slopes(loss, W, near, sliding, {}, differences)[1]
+                copies = [use for k, its in uses([loss], W).items() if k is not None and near(window, t, k)
+                          for use in its]
+                if copies:
+                    theirs = theirs + derivative(loss, W.data, copies, sliding, {}, differences)[1]
             found.append(witness(f"sliding, τ = {window}", f"{name}, copies of W near each E_t", "forward pass, scopes",
                                  ours, theirs, tolerance))
     return TruncationProof(truncated, tuple(found))

@@ -24,6 +24,7 @@ EXAMPLES = """examples:
   tinygrad-rnn explain --text "hello" --loss 4          where every number of dE₄/dW comes from, proved
   tinygrad-rnn draw --text "abc" --term 1               the unrolled graph, with the term of the use at step 1
   tinygrad-rnn explain --cell lstm --parameter W_f      the same for a gate of an LSTM; --cell takes every model
+  tinygrad-rnn terms --text "hello" --windows 1 2       A[t,k], and what truncated BPTT leaves of it
   tinygrad-rnn check --cell gru --bidirectional         every element of every gradient against two other routes
   tinygrad-rnn errata E9                                mistakes in five study notes, as printed and as corrected
   tinygrad-rnn compare --file book.txt                  all cells on one text: weights, time per step, perplexity

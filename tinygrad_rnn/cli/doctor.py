@@ -16,8 +16,7 @@ from .common import Adder, listing, say
 
 
 def verbs(add: Adder) -> None:
-    added = add("doctor", doctor, "Name the mistake in the gradient of a hand-written BPTT.\n"
-                "Without --case: writes a case and a script with a mistake in it, runs it, and diagnoses it.",
+    added = add("doctor", doctor, "Name the mistake in a hand-written BPTT; without files, a demonstration.",
                 "tinygrad-rnn doctor --case out/case.npz --gradient out/mine.npz", files=True)
     added.add_argument("--case", type=Path, help="the model, the sequence and the loss (.npz, see the demonstration)")
     added.add_argument("--gradient", type=Path, help="your gradients by name: U, W, b, V, c, h_0, … (.npz)")

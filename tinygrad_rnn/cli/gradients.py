@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import viz
 
 from .. import bptt
 from .. import functional as F
+from ..bptt.formulas import as_data, markdown
 from ..check import gradcheck
 from ..language import CELLS, CharRNN
 from ..nn import Linear, Recurrent
@@ -34,8 +36,15 @@ from .common import (
 
 
 def verbs(add: Adder) -> None:
-    model_options(add("explain", explain, "Take the gradient of one loss apart into explicit and implicit terms.",
-                      'tinygrad-rnn explain --text "hello" --loss 4 --parameter W'))
+    added = add("explain", explain, "Take the gradient of one loss apart into explicit and implicit terms.",
+                'tinygrad-rnn explain --text "hello" --loss 4 --parameter W')
+    model_options(added)
+    added.add_argument("--markdown", action="store_true", help="print formulas and numbers as Markdown instead")
+    added = add("terms", terms, "The matrix A[t,k] of every loss and use, and what truncated BPTT leaves of it.",
+                'tinygrad-rnn terms --text "recurrent" --windows 1 2 4')
+    model_options(added)
+    added.add_argument("--windows", type=at_least(1), nargs="+", default=[1, 2, 4], metavar="TAU",
+                       help="windows of truncation, in steps (default 1 2 4)")
     added = add("draw", draw, "Draw the unrolled graph with its gradients.",
                 'tinygrad-rnn draw --text "abc" --term 1 --format png', files=True)
     model_options(added)
@@ -53,6 +62,11 @@ def verbs(add: Adder) -> None:
 def explain(options: argparse.Namespace) -> tuple[dict[str, Any], bool]:
     model = model_for(options)
     losses, x, y = read(model, options.text)
+    if options.markdown:
+        e = bptt.explain(losses[chosen(options, losses) - 1], parameter_of(model, options.parameter))
+        proof = bptt.prove(e, model.reference(x, y))
+        say(options, markdown(e), "", f"{'Proved' if proof else 'NOT PROVED'} by {len(proof.witnesses)} witnesses.")
+        return {**as_data(e), "proved": bool(proof)}, bool(proof)
     cell = next(iter(model.layer.cells.values()))
     say(options, *(f"  {line}" for line in (*cell.equations().splitlines(), "q_t = V h_t + c")), "")
     if model.layer.bidirectional:
@@ -61,12 +75,28 @@ def explain(options: argparse.Namespace) -> tuple[dict[str, Any], bool]:
     return explained_loss(options, model, x, y, losses, options.parameter, chosen(options, losses))
 
 
+def terms(options: argparse.Namespace) -> tuple[dict[str, Any], bool]:
+    model = model_for(options)
+    losses, _, _ = read(model, options.text)
+    truncated = bptt.truncation(losses, parameter_of(model, options.parameter), options.windows)
+    proof = bptt.prove_truncation(truncated)
+    a = truncated.terms
+    say(options, a, "", truncated, "", proof)
+    return {"parameter": a.parameter.name, "norms": a.norms.tolist(), "steps": list(a.steps),
+            "cosines": a.cosines.tolist(), "total": a.total.tolist(), "windows": list(truncated.windows),
+            "chunked": truncated.chunked.tolist(), "sliding": truncated.sliding.tolist(), "proved": bool(proof)
+            }, bool(proof)
+
+
 def explained_loss(options: argparse.Namespace, model: CharRNN, x: Any, y: Any, losses: list[Tensor],
                    name: str | None, t: int) -> tuple[dict[str, Any], bool]:
     """Print the table of one loss and its proof; the same as data, and whether all witnesses agree."""
     parameter = parameter_of(model, name)
     explanation = bptt.explain(losses[t - 1], parameter)
     say(options, explanation, "")
+    if 1 < len(explanation.terms) <= 8:
+        with suppress(ValueError):  # where no one state leads to E_t
+            say(options, bptt.inside(explanation), "")
     if t * explanation.total.size > 20_000:
         print(f"  proving {explanation.total.size:,} numbers over {t} steps …", file=sys.stderr, flush=True)
     proof = bptt.prove(explanation, model.reference(x, y))

@@ -16,7 +16,7 @@ from pathlib import Path
 import viz
 
 from .. import __version__
-from . import errata, gradients, learn
+from . import doctor, errata, gradients, learn
 from .common import Verb, at_least
 
 EXAMPLES = """examples:
@@ -26,6 +26,7 @@ EXAMPLES = """examples:
   tinygrad-rnn explain --cell lstm --parameter W_f      the same for a gate of an LSTM; --cell takes every model
   tinygrad-rnn terms --text "hello" --windows 1 2       A[t,k], and what truncated BPTT leaves of it
   tinygrad-rnn check --cell gru --bidirectional         every element of every gradient against two other routes
+  tinygrad-rnn doctor                                   what is wrong with a gradient from BPTT written by hand
   tinygrad-rnn errata E9                                mistakes in five study notes, as printed and as corrected
   tinygrad-rnn compare --file book.txt                  all cells on one text: weights, time per step, perplexity
   tinygrad-rnn train --file book.txt --epochs 3         a character RNN on any text, beside n-gram baselines
@@ -78,6 +79,6 @@ def parser() -> argparse.ArgumentParser:
         added.add_argument("--json", action="store_true", help="print the result as JSON instead")
         return added
 
-    for part in (learn, gradients, errata):
+    for part in (learn, gradients, errata, doctor):
         part.verbs(add)
     return top

@@ -49,6 +49,11 @@ def slope(phi: str, z: Array, y: Array, wrong: str | None) -> Array:
         case formula: return FORMULAS[formula](y)
 
 
+def gate_slope(s: Arrays, k: int, g: str, phi: str, y: Array, wrong: str | None) -> Array:
+    """φ'(z_g) at step k; wrong: as in `slope`, or the name of another gate, of which it is taken."""
+    return SLOPE[phi](s[wrong][k]) if wrong in s else slope(phi, s[f"z_{g}"][k], y, wrong)
+
+
 def steps(T: int, on: On) -> range:
     """The order in which the errors go back: from the last step to the first."""
     return range(T) if on.get("order") == "forward" else range(T)[::-1]
@@ -172,7 +177,7 @@ class LSTM:
                  "c": dc * others.get(on.get("candidate", ""), i)}
             for g in self.gates:  # δz_g = δg∘φ'(z_g)
                 y, phi = (candidate, "tanh") if g == "c" else (s[g][k], "sigmoid")
-                delta[g][:, k] = d[g] * slope(phi, s[f"z_{g}"][k], y, on.get(f"slope {g}", on.get("slope")))
+                delta[g][:, k] = d[g] * gate_slope(s, k, g, phi, y, on.get(f"slope {g}", on.get("slope")))
                 used[g][:, k] = d[g] if on.get("slope in the uses") else delta[g][:, k]
             carried = np.zeros_like(carry)
             for g in self.gates:  # Σ_g W_gᵀ δz_g
@@ -255,7 +260,7 @@ class GRU:
             def d(name: str, value: Array, k: int = k) -> Array:
                 phi = "tanh" if name == "n" else "sigmoid"
                 wrong = on.get(f"slope {name}", on.get("slope"))
-                dz = value * slope(phi, s[f"z_{name}"][k], s[name][k], wrong)
+                dz = value * gate_slope(s, k, name, phi, s[name][k], wrong)
                 used[name][:, k] = value if on.get("slope in the uses") else dz
                 return dz
 

@@ -254,6 +254,10 @@ def gate_slopes(gates: dict[str, str]) -> Iterator[Row]:
                f"derivative is {right}.", δz)
         yield (f"{g}: φ' taken of the gate, not of z", place, "again",
                f"φ' is evaluated at {g}, which φ has already been applied to.", δz)
+        for gate in gates:
+            if gate != g and phi == gates[gate] == "sigmoid":
+                yield (f"{g}: σ' of the gate {gate}", place, gate,
+                       f"δz_{g} has the factor {gate}(1 - {gate}); it is {g}(1 - {g}).", δz)
 
 
 def paths(gates: tuple[str, ...]) -> Iterator[Row]:

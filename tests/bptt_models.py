@@ -93,7 +93,7 @@ class Model:
         """Parameters by name, states h_1 … h_T and losses E_1 … E_T."""
         rng = np.random.default_rng(99)
         initial = 0.0 if self.initial is None else self.initial
-        cell = self.cell_class(self.D, self.H, self.nonlinearity, self.bias, initial=initial, rng=rng)
+        cell = self.cell_class(self.D, self.H, self.bias, nonlinearity=self.nonlinearity, initial=initial, rng=rng)
         out = nn.Linear(self.H, self.V, rng=rng)
         cell.U.data, cell.W.data = self.arrays["U"], self.arrays["W"]
         out.V.data, out.c.data = self.arrays["V"], self.arrays["c"]

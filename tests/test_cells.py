@@ -306,7 +306,7 @@ def test_f_and_i_see_the_old_memory_through_peepholes_and_o_the_new_one() -> Non
     ("tanh", 0.1, 0.09966799462495582), ("sigmoid", 0.1, 0.52497918747894), ("relu", 0.1, 0.1), ("relu", -0.4, 0.0)])
 def test_a_step_of_the_rnn_by_hand(nonlinearity: str, z: float, expected: float) -> None:
     # 0.5 · 1 - 0.25 · 2 + b
-    cell = set_to(nn.RNNCell(1, 1, nonlinearity, rng=generator(1)), U=0.5, W=-0.25, b=z)
+    cell = set_to(nn.RNNCell(1, 1, nonlinearity=nonlinearity, rng=generator(1)), U=0.5, W=-0.25, b=z)
     assert cell(np.ones((1, 1)), Tensor([[2.0]])).item() == pytest.approx(expected, rel=1e-14)
 
 
@@ -546,7 +546,7 @@ def test_the_number_of_parts_of_a_state_is_named() -> None:
 
 
 @pytest.mark.parametrize(("made", "error", "told"), [
-    (lambda rng: nn.RNNCell(D, H, "relux", rng=rng), ValueError, "relux.*tanh, sigmoid, relu"),
+    (lambda rng: nn.RNNCell(D, H, nonlinearity="relux", rng=rng), ValueError, "relux.*tanh, sigmoid, relu"),
     (lambda rng: nn.RNNCell(D, H, initial="zeros", rng=rng), ValueError, "'zeros'.*a number or 'learned'"),
     (lambda rng: nn.GRUCell(D, H, initial=None, rng=rng), ValueError, "None.*a number or 'learned'"),
     (lambda rng: nn.LSTMCell(D, H, initial=np.ones(H), rng=rng), ValueError, r"\[1\., 1\..*a number or 'learned'"),

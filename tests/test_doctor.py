@@ -674,7 +674,7 @@ def test_cases_that_do_not_fit_are_refused() -> None:
     with pytest.raises(ValueError, match="expected 'sum' or 'mean'"):
         Case(cell, head, x, y, reduction="none")  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="expected an RNNCell with tanh or sigmoid"):
-        Case(nn.RNNCell(3, 4, "relu", rng=rng), head, x, y)
+        Case(nn.RNNCell(3, 4, nonlinearity="relu", rng=rng), head, x, y)
     with pytest.raises(TypeError, match="2 layers; expected one"):
         Case(nn.RNN(3, 4, 2, rng=rng), head, x, y)
     with pytest.raises(ValueError, match="U is float32"):

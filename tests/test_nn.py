@@ -283,6 +283,8 @@ def test_a_cell_is_made_of_sizes_and_a_known_nonlinearity() -> None:
             nn.RNNCell(*sizes, rng=generator(1))  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"relux.*tanh.*sigmoid"):
         cell_of(nonlinearity="relux")
+    with pytest.raises(TypeError, match="bias 'relu'"):  # by position, as a nonlinearity might be given
+        nn.RNNCell(2, 3, "relu", rng=np.random.default_rng(0))  # type: ignore[arg-type]
     for error_of in (lambda: nn.Linear(0, 2, rng=generator(1)), lambda: nn.Embedding(3, 0, rng=generator(1))):
         with pytest.raises(ValueError, match="at least 1"):
             error_of()

@@ -102,7 +102,7 @@ def one_weight_one_update(rng: np.random.Generator,
     hs, _ = nn.unroll(cell, rng.normal(size=(T, 1, D)), rng.normal(size=(1, H)))
     with scope(t=T):
         E = F.cross_entropy(head(hs[-1]), np.array([1]), "sum")
-    A = bptt.terms([E], cell.W, arrays=True).arrays
+    A = bptt.terms([E], cell.W).arrays
     E.backward()
     assert A is not None and cell.W.grad is not None
     sizes, said, total = [norm(term) for term in A[0]], [norm(u) for u in printed(A[0])], norm(cell.W.grad)
@@ -124,7 +124,7 @@ def one_weight_one_update(rng: np.random.Generator,
 def clipped_and_truncated(xs: Array, U: Array, scale: float, window: int) -> dict[str, float]:
     """Sizes of dE/dW and of its term of step 1, E = Σ h_T: whole, clipped to norm 1, truncated to the last steps."""
     T, (D, H) = len(xs), U.shape
-    cell = nn.RNNCell(D, H, "relu", bias=False, rng=np.random.default_rng(0))
+    cell = nn.RNNCell(D, H, nonlinearity="relu", bias=False, rng=np.random.default_rng(0))
     cell.U.data, cell.W.data = U, scale * (0.7 * np.eye(H) + 0.3 * np.roll(np.eye(H), 1, 1))  # states stay positive
 
     def explained(steps: Array, state: Tensor, start: int) -> bptt.Explanation:

@@ -34,6 +34,8 @@ class Cell(Module):
     def __init__(self, input_size: int, hidden_size: int, bias: bool = True, *, initial: Initial = 0.0,
                  rng: np.random.Generator, dtype: Any = np.float64) -> None:
         sizes(input_size=input_size, hidden_size=hidden_size)
+        if not isinstance(bias, bool):
+            raise TypeError(f"bias {bias!r}: expected True or False")
         if not isinstance(initial, int | float) and not (isinstance(initial, str) and initial == "learned"):
             raise ValueError(f"initial {initial!r}: expected a number or 'learned'; unroll takes any other state")
         self.input_size, self.hidden_size, self.bias, self.initial = input_size, hidden_size, bias, initial

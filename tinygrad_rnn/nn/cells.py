@@ -26,7 +26,7 @@ class RNNCell(Cell):
 
     gates = ("",)
 
-    def __init__(self, input_size: int, hidden_size: int, nonlinearity: str = "tanh", bias: bool = True,
+    def __init__(self, input_size: int, hidden_size: int, bias: bool = True, *, nonlinearity: str = "tanh",
                  **options: Any) -> None:
         super().__init__(input_size, hidden_size, bias, **options)
         if nonlinearity not in NONLINEARITIES:

@@ -16,7 +16,7 @@ import numpy as np
 
 from . import functional as F
 from . import weights
-from .bptt.reference import RNN
+from .bptt.routes import Cells, OneWay, plain
 from .nn import Cell, GRUCell, Linear, LSTMCell, Module, Recurrent, RNNCell
 from .nn.cell import State
 from .nn.unroll import each
@@ -69,15 +69,10 @@ class CharRNN(Module):
                 found.append(F.cross_entropy(q, targets[t - 1], "sum").named("E"))
         return found
 
-    def reference(self, ids: Array, targets: Array) -> RNN | None:
-        """The same model on the same characters in plain NumPy, as a witness, where there is one: for one RNN layer."""
-        (cell, *others), head = self.layer.cells.values(), self.head
-        if others or not isinstance(cell, RNNCell):
-            return None
-        assert cell.b is not None and head.c is not None
-        return RNN(cell.U.data, cell.W.data, cell.b.data, head.V.data, head.c.data,
-                   cell.initial_state(np.shape(ids)[1]).data, np.asarray(ids), np.asarray(targets),
-                   "sigmoid" if cell.nonlinearity == "sigmoid" else "tanh")
+    def reference(self, ids: Array, targets: Array) -> Cells | None:
+        """The same model on the same characters in plain NumPy, as a witness, where there is one: for one layer."""
+        made = plain(self.layer, self.head, ids, targets)
+        return made.cell if isinstance(made, OneWay) else None
 
     def save(self, path: str | Path) -> Path:
         """Weights, characters and settings as an .npz file without pickles; returns its path."""

@@ -1,4 +1,4 @@
-"""This engine as one more contestant beside the peers: small operations, and the character model's training step.
+"""This engine as one more contestant: small operations, the character model's training step, and the term matrix.
 
 A harness that loads it offers `contestant(suite, name)`, a decorator for builders: `build(case)` is untimed and returns
 `step()`, which is timed and returns the loss and the gradients by name.
@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # this checkout, i
 
 from peers import Skip, chain, contestant  # the harness that loads this file
 
-from tinygrad_rnn import Tensor
+from tinygrad_rnn import Tensor, bptt, scope
 from tinygrad_rnn.functional import cross_entropy, stack, tanh
 
 
@@ -48,5 +48,22 @@ def training_step(case: Any) -> Any:
         loss = cross_entropy(stack(hs) @ p["Wy"] + p["by"], case.targets, "sum") / case.B
         loss.backward()
         return loss.item(), {name: parameter.grad for name, parameter in p.items()}
+
+    return step
+
+
+@contestant("decomp", "tinygrad_rnn")
+def term_matrix(case: Any) -> Any:
+    """The norms of A[t,k] for W, from the forward pass on: a loss at every step, then all of them in one go."""
+    p = {name: Tensor(value, requires_grad=True) for name, value in case.params.items()}
+    h_0, targets = Tensor(case.h0), case.targets.reshape(case.T, case.B)
+
+    def step() -> tuple[float, dict[str, Any]]:
+        h, losses = h_0, []
+        for t, ids in enumerate(case.ids.reshape(case.T, case.B), 1):
+            with scope(t=t):
+                h = tanh(p["Wx"][ids] + h @ p["Wh"] + p["b"])
+                losses.append(cross_entropy(h @ p["Wy"] + p["by"], targets[t - 1], "sum") / case.B)
+        return sum(loss.item() for loss in losses), {"norms": bptt.terms(losses, p["Wh"]).norms}
 
     return step

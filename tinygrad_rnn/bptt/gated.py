@@ -14,6 +14,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -97,6 +98,7 @@ class Gated(ABC):
         D = next(len(array) for name, array in self.theta.items() if name.startswith("U"))
         return vectors(self.x, D)
 
+    @cached_property
     def steps(self) -> list[Step]:
         """All T steps."""
         x, found = self.inputs(), list[Step]()
@@ -109,7 +111,7 @@ class Gated(ABC):
 
     def forward(self) -> tuple[Array, Array, Array]:
         """s (T+1, B, n) with s[0] = s_0, ŷ (T, B, V) and E (T,)."""
-        steps = self.steps()
+        steps = self.steps
         s = np.stack([steps[0].before, *(step.state for step in steps)])
         q = s[1:, :, :self.hidden_size] @ self.theta["V"] + self.theta["c"]
         return s, *predicted(q, self.y, self.weight)
@@ -144,7 +146,7 @@ class Gated(ABC):
         if name in ("V", "c"):
             return {t: self.output(t, name)}
         ds, terms = self.seed(t), {}
-        for k, step in reversed(list(enumerate(self.steps()[:t], 1))):
+        for k, step in reversed(list(enumerate(self.steps[:t], 1))):
             dz, ds = self.deltas(step, ds)
             if not name.endswith("_0"):
                 g, a = self.read(name, step)
@@ -162,7 +164,7 @@ class Gated(ABC):
         if name in ("V", "c"):
             explicit = self.output(t, name)
             return Split(explicit, np.zeros_like(explicit))
-        theta, steps = self.theta[name], self.steps()[:t]
+        theta, steps = self.theta[name], self.steps[:t]
         B, n = steps[0].state.shape
         ds = np.zeros((B, n, *theta.shape))
         if name.endswith("_0"):

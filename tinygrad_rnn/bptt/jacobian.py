@@ -44,26 +44,36 @@ def states(root: State, **where: Any) -> dict[int, State]:
 
     root: anything computed from the run, or its last state. where: which recurrence, as layer=0, direction="backward"
     or sequence="encoder", where the graph has more than one. A state is what one step reads of another; of the last
-    step what is called the same. Its parts stand in the order in which those of the first state were made: h, then c.
-    Raises ValueError where no recurrence, or more than one, answers to `where`, naming those there are.
+    step, which none reads, what is called the same, or, where a part has no name, `root` if it is that state. The parts
+    stand in the order in which those of the first state were made: h, then c. Raises ValueError where no recurrence, or
+    more than one, answers to `where`, naming those there are.
     """
     nodes = order(parts_of(root))
-    edges = sorted(recurrence_edges(nodes), key=lambda edge: edge[0].index)
+    edges = sorted(recurrence_edges(nodes), key=lambda edge: (edge[0].index, edge[1]))
     lanes = {lane_of(node): node.scope for node, _ in edges}
     fit = [lane for lane, scope in lanes.items() if all(scope.get(key) == value for key, value in where.items())]
     if len(fit) != 1:
         known = [", ".join(f"{k}={v!r}" for k, v in scope.items() if k != "t") for scope in lanes.values()]
         raise ValueError(f"states of {where or 'any recurrence'}: {len(fit)} of {len(lanes)} answer to it"
                          + "".join(f"; {place or 'no layer or direction'}" for place in known))
-    carried = sorted({node.inputs[i] for node, i in edges if lane_of(node) == fit[0]}, key=lambda x: x.index)
-    names = list(dict.fromkeys(part_name(x) for x in carried))
-    found: dict[int, dict[str, Tensor]] = {}
-    for x in sorted({x for node in nodes for x in (node, *node.inputs)}, key=lambda x: x.index):
-        t, name = step_of(x), part_name(x)
-        if t is not None and lane_of(x) == fit[0] and (x in carried or (name and name in names)):
-            found.setdefault(t, {})[name] = x  # of several the newest: of a masked step what is carried on
-    return {t: tuple(parts[name] for name in names) if len(names) > 1 else parts[names[0]]
-            for t, parts in found.items() if len(parts) == len(names)}
+    carried: dict[int, list[Tensor]] = {}  # a step reads the parts in the same order as any other
+    for node, i in edges:
+        x = node.inputs[i]
+        if lane_of(node) == fit[0] and x not in (parts := carried.setdefault(x.scope["t"], [])):
+            parts.append(x)
+    start = next(iter(carried.values()))
+    places = sorted(range(len(start)), key=lambda place: start[place].index)
+    found = {t: [parts[i] for i in places] for t, parts in carried.items() if len(parts) == len(places)}
+    here = [x for x in nodes if lane_of(x) == fit[0] and step_of(x) is not None]  # the newest first
+    last = here[0].scope["t"]
+    if last not in found:
+        ending = {part_name(x): x for x in reversed(here) if step_of(x) == last}
+        names = [part_name(x) for x in found[next(reversed(found))]]
+        given = [x for x in parts_of(root) if x in here and step_of(x) == last]
+        ends = given if "" in names else [ending[name] for name in names if name in ending]
+        if len(ends) == len(places):
+            found[last] = ends
+    return {t: tuple(parts) if len(parts) > 1 else parts[0] for t, parts in found.items()}
 
 
 def part_name(x: Tensor) -> str:
@@ -191,9 +201,8 @@ def scaled(J: Array, measure: Callable[[Array], Array]) -> Array:
 
 
 def spectral_radius(J: Array) -> Array:
-    """The largest |eigenvalue| of J (..., n, n): at most ‖J‖, and what decides how Jᵏ grows in the long run."""
-    radius: Array = np.abs(np.linalg.eigvals(J)).max(-1)
-    return radius
+    """The largest |eigenvalue| of J (..., n, n): at most ‖J‖, and what decides how Jᵏ grows; nan if not finite."""
+    return scaled(J, lambda A: np.abs(np.linalg.eigvals(A)).max(-1, keepdims=True))[..., 0]
 
 
 def bounds(W: Array, h: Array, nonlinearity: str = "tanh") -> tuple[Array, Array]:
@@ -290,7 +299,7 @@ def prove_decay(d: Decay) -> list[Witness]:
         at = {x: a for x, a in zip(parts, moved(parts, u)) if x in inside}
         through.append(witness("the lags shown", f"complex step, {DIRECTIONS} directions", "forward pass",
                                d.jacobians[lag - 1] @ u.T, slopes(root, at, DIRECTIONS), exact))
-    told = np.abs(d.jacobians).max(axis=(1, 2, 3)) >= VANISHED
+    told = ~(np.abs(d.jacobians).max(axis=(1, 2, 3)) < VANISHED)  # nan is told
     routes = ([w for w, big in zip(product, told) if big],
               [w for w, lag in zip(through, shown_lags(len(ks))) if told[lag - 1]])
     return [max(route, key=lambda w: (np.isnan(w.error), w.error)) for route in routes if route]

@@ -21,7 +21,7 @@ from ..steps import recurrence_edges, step_of
 from ..sweep import order
 from ..tensor import Tensor
 from .parts import by_step, reached
-from .tables import Printed, norms, terms_table
+from .tables import Printed, norm, norms, terms_table
 from .uses import Step, Use, made_before, reads
 
 Piece = tuple[Step, tuple[int, ...], Any]  # k, the places of some losses, and their terms (losses, *W.shape)
@@ -65,10 +65,10 @@ class Terms(Printed):
     def cosines(self) -> Array:
         """The cosine of each term with the total, (T, K); 0 where a term is 0."""
         found = np.zeros(self.norms.shape)
+        direction = self.total / (norm(self.total) or 1.0)  # not divided at the end: products would underflow
         for k, places, d in pieces(self.losses, self.parameter):
-            found[list(places), self.steps.index(k)] = along(d, self.total)
-        size = self.norms * norms(self.total[None])[0]
-        return np.divide(found, size, out=np.zeros_like(found), where=size > 0)
+            found[list(places), self.steps.index(k)] = along(d, direction)
+        return np.divide(found, self.norms, out=np.zeros_like(found), where=self.norms > 0)
 
     def parts(self, *chosen: Callable[[int, int], bool]) -> Array:
         """For each of `chosen` the sum of the A[t,k] for which chosen(t, k), (len(chosen), *W.shape).
@@ -77,8 +77,8 @@ class Terms(Printed):
         """
         found = np.zeros((len(chosen), *self.parameter.shape))
         for k, places, d in pieces(self.losses, self.parameter):
-            for part, inside in zip(found, chosen if k is not None else ()):
-                part += summed(d, np.array([inside(self.time(i), k or 0) for i in places]))
+            for part, inside in enumerate(chosen if k is not None else ()):
+                found[part] += summed(d, np.array([inside(self.time(i), k or 0) for i in places]))
         return found
 
     def time(self, place: int) -> int:
@@ -124,7 +124,12 @@ def sizes(d: Any) -> Array:
     if len(a) == 1:
         found: Array = np.sqrt((a * a).sum() * np.einsum("sbh,sbh->s", g, g))
     else:
-        found = np.sqrt(np.maximum(0.0, np.tensordot(g @ g.mT, a @ a.T)))
+        g_gram, a_gram = g @ g.mT, a @ a.T
+        squares = np.tensordot(g_gram, a_gram)
+        found = np.sqrt(np.maximum(0.0, squares))
+        most = np.sqrt(np.diagonal(g_gram, axis1=1, axis2=2)) @ np.sqrt(a_gram.diagonal())
+        if (cancelled := squares < 1e-3 * most**2).any():  # a difference of squares has lost digits there
+            found[cancelled] = norms(a.T @ g[cancelled])
     return np.asarray(found * scale * a_scale)
 
 
@@ -132,14 +137,15 @@ def summed(d: Any, chosen: Array | None = None) -> Array:
     """The sum over the losses, or over those chosen."""
     if type(d) is Outer:
         return np.asarray(d.a.T @ (d.g if chosen is None else d.g[chosen]).sum(0))
-    return np.asarray(np.asarray(d if chosen is None else d[chosen]).sum(0))
+    dense = np.asarray(d)
+    return np.asarray((dense if chosen is None else dense[chosen]).sum(0))
 
 
 def along(d: Any, direction: Array) -> Array:
     """<d_s, direction> for each loss s."""
     if type(d) is Outer:
         return np.asarray(np.tensordot(d.g, d.a @ direction))
-    return np.asarray(d.reshape(len(d), -1) @ direction.ravel())
+    return np.asarray(np.asarray(d).reshape(d.shape[0], -1) @ direction.ravel())
 
 
 # ----------------------------------------------------------------------------------------------------------- the sweeps
@@ -164,23 +170,31 @@ class Plan:
     """How seeds can be carried no further than they go.
 
     owner: the loss that reaches a node over no recurrence edge. rows: the losses whose seeds reach a node over more
-    than one, in the order in which they are stacked there. starts: the states where a stack begins.
+    than one, in the order in which they are stacked there. starts: the states where a stack begins. toward: the
+    results that are made of a use of W; seeds go to no others.
     """
 
     owner: dict[Tensor, int]
     rows: dict[Tensor, tuple[int, ...]]
     starts: list[Tensor]
+    toward: set[Tensor]
 
 
 def planned(nodes: list[Tensor], losses: Sequence[Tensor], used: dict[Use, Step], carried: set[Use]) -> Plan | None:
-    """None where two losses reach the same step over no recurrence edge, or stacks that differ meet."""
+    """None where two losses reach the same step over no recurrence edge, stacks that differ meet, or a loss would give
+    its term of one step in two pieces.
+    """
+    toward: set[Tensor] = set()
+    for node in reversed(nodes):
+        if any((node, i) in used or x in toward for i, x in enumerate(node.inputs)):
+            toward.add(node)
     owner = {loss: place for place, loss in enumerate(losses)}
     first: dict[Tensor, int] = {}
     for node in nodes:
         if node in owner:
             for i, x in enumerate(node.inputs):
                 known = first if (node, i) in carried else owner
-                if (node, i) not in used and goes_on(x) and known.setdefault(x, owner[node]) != owner[node]:
+                if (node, i) not in used and x in toward and known.setdefault(x, owner[node]) != owner[node]:
                     return None
     rows: dict[Tensor, tuple[int, ...]] = {}
     starts, continued = [], set()
@@ -192,16 +206,18 @@ def planned(nodes: list[Tensor], losses: Sequence[Tensor], used: dict[Use, Step]
         if node in rows:
             for i, x in enumerate(node.inputs):
                 stack = rows[node]
-                if (node, i) in carried and goes_on(x):
+                if (node, i) in carried and x in toward:
                     continued.add(x)
                     stack = (*stack, first[x]) if x in first else stack
-                if (node, i) not in used and goes_on(x) and rows.setdefault(x, stack) != stack:
+                if (node, i) not in used and x in toward and rows.setdefault(x, stack) != stack:
                     return None
-    return Plan(owner, rows, starts)
-
-
-def goes_on(x: Tensor) -> bool:
-    return x.op is not None and x.requires_grad
+    own = {(k, (owner[node],)) for (node, _), k in used.items() if node in owner}
+    places: dict[Step, list[int]] = {}
+    for k, stack in (*own, *{(k, rows[node]) for (node, _), k in used.items() if node in rows}):
+        places.setdefault(k, []).extend(stack)
+    if any(len(set(there)) != len(there) for there in places.values()):
+        return None
+    return Plan(owner, rows, starts, toward)
 
 
 def own_step(losses: Sequence[Tensor], used: dict[Use, Step], carried: set[Use],
@@ -210,7 +226,7 @@ def own_step(losses: Sequence[Tensor], used: dict[Use, Step], carried: set[Use],
     terms: dict[tuple[Step, int], Any] = {}
     first: dict[Tensor, Array] = {}
     totals = {loss: np.ones(1, loss.dtype) for loss in losses}
-    for node, i, _, d in walk(totals, lambda n, i: (n, i) in used or (n, i) in carried or not goes_on(n.inputs[i])):
+    for node, i, _, d in walk(totals, lambda n, i: (n, i) in used or (n, i) in carried or n.inputs[i] not in plan.toward):
         x, place = node.inputs[i], plan.owner[node]
         if (node, i) in used:
             key = used[node, i], place
@@ -230,7 +246,7 @@ def later_steps(first: dict[Tensor, Array], used: dict[Use, Step], carried: set[
     totals = {x: first[x] for x in plan.starts}
     if not totals:
         return
-    for node, i, _, d in walk(totals, lambda n, i: (n, i) in used or (n, i) in carried or not goes_on(n.inputs[i])):
+    for node, i, _, d in walk(totals, lambda n, i: (n, i) in used or (n, i) in carried or n.inputs[i] not in plan.toward):
         x = node.inputs[i]
         if (node, i) in used:
             key = used[node, i], plan.rows[node]
@@ -238,7 +254,7 @@ def later_steps(first: dict[Tensor, Array], used: dict[Use, Step], carried: set[
             left[key] -= 1
             if not left[key]:
                 yield *key, terms.pop(key)
-        elif (node, i) in carried and goes_on(x):
+        elif (node, i) in carried and x in plan.toward:
             if x not in met:
                 met.add(x)
                 stack = np.zeros((len(plan.rows[x]), *x.shape))

@@ -21,6 +21,7 @@ from ..replay import evaluate, replay
 from ..steps import recurrence_edges
 from ..sweep import order, sweep
 from ..tensor import Tensor
+from .gated import Gated
 from .parts import Explanation
 from .reference import RNN, BiRNN
 from .tables import Printed, proof_table, subscript
@@ -64,7 +65,7 @@ class Proof(Printed):
         return proof_table(self)
 
 
-def prove(explanation: Explanation, reference: RNN | BiRNN | None = None) -> Proof:
+def prove(explanation: Explanation, reference: RNN | BiRNN | Gated | None = None) -> Proof:
     """Bring the witnesses: every element of every part, by routes that share less and less with the engine.
 
     reference: the same model in plain NumPy, for the recursion (16) and the closed form (22), or for the derivation
@@ -211,16 +212,17 @@ def along(e: Explanation, route: str, shares: str, tolerance: float) -> Witness:
     return Witness("terms", route, shares, worst, tolerance)
 
 
-def by_reference(e: Explanation, reference: RNN | BiRNN, exact: float) -> list[Witness]:
+def by_reference(e: Explanation, reference: RNN | BiRNN | Gated, exact: float) -> list[Witness]:
     """What plain NumPy says: E_t, the parts by the recursion (16), the terms by the closed form (22); or by (25)."""
     name, t = e.parameter.name, e.step
     theirs = reference.parameters().get(name or "")
     if name is None or t is None or theirs is None or not np.array_equal(theirs, value_of(e)):
         raise ValueError(f"prove: the reference has no parameter {name!r} with the values explained")
-    if isinstance(reference, RNN):
-        split, by, form = reference.recursion(t, name), "recursion (16), run forward", "closed form (22)"
-    else:
+    if isinstance(reference, BiRNN):
         split, by, form = reference.split(t, name), "derivation (25)", "derivation (25)"
+    else:
+        equation = reference.equation if isinstance(reference, Gated) else "22"
+        split, by, form = reference.recursion(t, name), "recursion (16), run forward", f"closed form ({equation})"
     closed = reference.closed_form(t, name)
     terms: dict[Step, Array] = {None: np.sum(list(closed.values()), 0)} if None in e.terms else dict(closed.items())
     return [

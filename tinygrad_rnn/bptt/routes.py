@@ -38,7 +38,7 @@ LEGEND = (
     "reverse mode: one sweep over the graph from the loss back, as backward() does.",
     "RTRL: ds_t/dθ = ∂⁺s_t/∂θ + J_t ds_{t-1}/dθ carried forward in time, in plain NumPy, with a forward pass and "
     "Jacobians that are not the engine's.",
-    "closed form: δ carried backward by equations derived by hand, in plain NumPy, after the same forward pass as RTRL.",
+    "closed form: δ carried backward by equations derived by hand, in plain NumPy, after the forward pass of RTRL.",
     "untied copies: every step gets its own copy of θ; what reverse mode gives the copies, added up.",
     "complex step: Im E(θ + ih) / h, h = 1e-20, element by element, by running the graph forward again.",
     "differences: (E(θ + h) - E(θ - h)) / 2h, to fourth order, in the same way.",
@@ -114,7 +114,8 @@ class BothWays:
         """The sum over the rows of the batch, each with what the other direction adds to q_t in it."""
         cell, place = (self.other, len(self.one.y) - t + 1) if backward else (self.one, t)
         beside = self.added()[0 if backward else 1][t - 1] + (self.one.parameters()["c"] if backward else 0)
-        return np.sum([route(alone(cell, row, q), place, name) for row, q in enumerate(beside)], 0)
+        total: Array = np.sum([route(alone(cell, row, q), place, name) for row, q in enumerate(beside)], 0)
+        return total
 
 
 def V_of(cell: Cells) -> Array:
@@ -171,7 +172,7 @@ def in_numpy(cell: Cell, V: Array, c: Array, x: Array, y: Array) -> Cells:
     theta = {str(p.name).removesuffix("'"): p.data for p in cell.parameters()}
     theta |= {"V": V, "c": c, **{f"{name}_0": part.data for name, part in parts.items()}}
     if isinstance(cell, RNNCell):
-        return RNN(*(theta[name] for name in ("U", "W", "b", "V", "c", "h_0")), x, y,
+        return RNN(theta["U"], theta["W"], theta["b"], V, c, theta["h_0"], x, y,
                    "sigmoid" if cell.nonlinearity == "sigmoid" else "tanh")
     if isinstance(cell, GRUCell):
         return GRU(theta, x, y, reset=cell.reset, update=cell.update)
@@ -187,6 +188,10 @@ class Numbers:
     reverse: Array
     tolerance: float
     noise: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.found.shape != self.reverse.shape:  # which NumPy might broadcast, and compare
+            raise ValueError(f"a route gave a gradient of shape {self.found.shape}, expected {self.reverse.shape}")
 
 
 @dataclass(frozen=True)
@@ -332,7 +337,7 @@ def agreement_table(a: Agreement) -> str:
         table(head, rows), "",
         paragraph("A number: by how much a route disagrees at most with reverse mode, by the largest element of that "
                   "gradient; ✗ where that is more than allowed. The row of a loss compares the loss itself with that "
-                  "of the route's own forward pass. rounding: differences cannot tell so small a gradient from rounding."),
+                  "of the route's own forward pass. rounding: differences cannot tell a gradient so small from it."),
         "", *map(paragraph, LEGEND), "",
         "  Every route against every other, the worst of all rows", "", table(["", *SHORT.values()], pairs), "",
         fill(conclusion(a), 112)])
@@ -364,4 +369,5 @@ def conclusion(a: Agreement) -> str:
             f"{said} All of them read the one recorded graph: if its forward pass is not the one that is meant, no "
             "route here can see it.")
     sides = "; against: ".join(", ".join(side) for side in a.sides())
-    return f"NOT PROVED in {gradients} gradients. These agree with one another: {sides}."
+    wrong = sum(not row for row in a.rows)
+    return f"NOT PROVED: routes disagree in {wrong} of {len(a.rows)} rows. These agree with one another: {sides}."

@@ -16,7 +16,7 @@ from pathlib import Path
 import viz
 
 from .. import __version__
-from . import doctor, errata, gradients, learn
+from . import doctor, errata, gradients, learn, prove
 from .common import Verb, at_least
 
 EXAMPLES = """examples:
@@ -25,6 +25,7 @@ EXAMPLES = """examples:
   tinygrad-rnn draw --text "abc" --term 1               the unrolled graph, with the term of the use at step 1
   tinygrad-rnn explain --cell lstm --parameter W_f      the same for a gate of an LSTM; --cell takes every model
   tinygrad-rnn terms --text "hello" --windows 1 2       A[t,k], and what truncated BPTT leaves of it
+  tinygrad-rnn prove --cell lstm                        six routes to every gradient, each against every other
   tinygrad-rnn check --cell gru --bidirectional         every element of every gradient against two other routes
   tinygrad-rnn doctor                                   what is wrong with a gradient from BPTT written by hand
   tinygrad-rnn errata E9                                mistakes in five study notes, as printed and as corrected
@@ -79,6 +80,6 @@ def parser() -> argparse.ArgumentParser:
         added.add_argument("--json", action="store_true", help="print the result as JSON instead")
         return added
 
-    for part in (learn, gradients, errata, doctor):
+    for part in (learn, gradients, prove, errata, doctor):
         part.verbs(add)
     return top

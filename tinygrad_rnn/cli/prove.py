@@ -38,6 +38,8 @@ def prove(options: argparse.Namespace) -> tuple[dict[str, Any], bool]:
     say(options, f"{described(model.cell, layer.num_layers, layer.bidirectional)}, H={layer.hidden_size}, "
                  f"T={len(losses)}: reads {shorten(repr(text[:-1]))}, predicts {shorten(repr(text[1:]))}", "",
         *(f"  {line}" for line in (*next(iter(layer.cells.values())).equations().splitlines(), "q_t = V h_t + c")), "")
+    if layer.bidirectional:
+        say(options, "  h'_t goes from the last step to the first, with weights of its own; V reads [h_t, h'_t].", "")
     numbers = sum(p.size for p in model.parameters())
     if numbers * len(losses) > 20_000:
         print(f"  proving {numbers:,} numbers over {len(losses)} steps …", file=sys.stderr, flush=True)

@@ -29,7 +29,7 @@ SMALL = 1e-3
 
 @dataclass(frozen=True)
 class Measured:
-    """Norms by lag, [0] is lag 1: of the whole Jacobian, and of what stands beside it, its bounds or its direct path."""
+    """Norms by lag, [0] is lag 1: of the whole Jacobian, and beside it of its bounds or its direct path."""
 
     norms: Array
     beside: dict[str, Array]
@@ -138,8 +138,8 @@ def seen(found: dict[str, Measured]) -> list[str]:
               if "direct path" in m.beside]
     return [f"Over {T} steps the norm ends at {ends[most]:.2g} in {most} and at {ends[least]:.2g} in {least}. It first "
             f"falls below {SMALL:g}: {', '.join(lost)}.",
-            f"Along the direct path alone arrives {', '.join(shares)}: a product of gates vanishes too, unless they are "
-            "open; what a norm is above it has come through gates and candidates."]
+            f"Along the direct path alone arrives {', '.join(shares)}: a product of gates vanishes too, unless they "
+            "are open; what a norm is above it has come through gates and candidates."]
 
 
 def witnesses_table(found: dict[str, Measured]) -> str:

@@ -157,14 +157,14 @@ def place_labels(axes: Any, ends: list[tuple[float, float, str, str]]) -> None:
     """
     low, high = np.log10(axes.get_ylim())
     across, gap = axes.get_xlim()[1], (high - low) / 28
-    final = max(x for x, *_ in ends)
+    final, leader = max(x for x, *_ in ends), {"arrowstyle": "-", "relpos": (0, 0.5), "linewidth": 0.7}
     for below in (True, False):
         last = low - gap / 2
         its = [end for end in ends if (end[0] < final) == below]
         for x, y, label, color in sorted(its, key=lambda end: -end[0] if below else end[1]):
             last = max(np.log10(y), last + gap)
             axes.annotate(label, (x, y), (x + (0.05 if below else 0.02) * across, 10**last), color=color, fontsize=8,
-                          va="center", arrowprops={"arrowstyle": "-", "color": color} if below else None,
+                          va="center", arrowprops=leader | {"color": color} if below else None,
                           bbox={"boxstyle": "square,pad=0.1", "facecolor": "white", "edgecolor": "none", "alpha": 0.9})
 
 

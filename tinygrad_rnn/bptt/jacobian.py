@@ -33,6 +33,7 @@ Place = tuple[int, int]  # of a state and of one of its parts
 
 PLAIN = {ops.ADD, ops.SUB, ops.NEG, ops.MUL, ops.WHERE,  # numbers times others,
          ops.BROADCAST_TO, ops.RESHAPE, ops.TRANSPOSE, ops.GETITEM, ops.CONCAT, ops.STACK}  # or moved; none mixed
+EPSILON = float(np.finfo(np.float64).eps)
 DIRECTIONS = 8  # random ones, of a state
 SLOPES: dict[str, tuple[Callable[[Array], Any], float]] = {  # φ' from h = φ(z), and γ, its supremum
     "tanh": (lambda h: 1 - h * h, 1.0), "sigmoid": (lambda h: h * (1 - h), 0.25),
@@ -248,14 +249,15 @@ class Decay(Printed):
             J, size, straight, gates = (a[lag - 1] for a in
                                         (self.jacobians, self.norms, self.direct_norms, self.gate_norms))
             b = int(np.argmax(size))
+            least = singular_values(J[b])[-1]
             rows.append([str(lag), f"{size[b]:.3g}", f"{size[b] ** (1 / lag):.3f}", f"{spectral_radius(J[b]):.3g}",
-                         f"{singular_values(J[b])[-1]:.1e}", f"{straight[b]:.3g}", f"{gates[b]:.3g}"])
+                         f"{least:.1e}" if least > len(J[b]) * EPSILON * size[b] else "–", f"{straight[b]:.3g}", f"{gates[b]:.3g}"])
         several = ", in the row of the batch where it is largest" if self.norms.shape[1] > 1 else ""
         return "\n".join([
             f"∂s_T/∂s_k by lag T - k, T = {next(reversed(self.states))}", "",
             table(["lag", "‖·‖", "a step", "radius", "smallest σ", "direct", "by gates"], rows), "",
             paragraph(f"‖·‖: the largest singular value{several}; a step: its root, how much each step shrinks (< 1) "
-                      "or stretches (> 1).  radius: the largest |eigenvalue|.  direct: the norm along the direct path "
+                      "or stretches (> 1).  radius: the largest |eigenvalue|.  –: lost in rounding.  direct: the norm along the direct path "
                       "alone, only multiplied and added to; by gates: of all else. Norms do not add up.")])
 
 

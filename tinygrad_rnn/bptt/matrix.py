@@ -226,7 +226,8 @@ def own_step(losses: Sequence[Tensor], used: dict[Use, Step], carried: set[Use],
     terms: dict[tuple[Step, int], Any] = {}
     first: dict[Tensor, Array] = {}
     totals = {loss: np.ones(1, loss.dtype) for loss in losses}
-    for node, i, _, d in walk(totals, lambda n, i: (n, i) in used or (n, i) in carried or n.inputs[i] not in plan.toward):
+    for node, i, _, d in walk(totals, lambda n, i: (n, i) in used or (n, i) in carried
+                              or n.inputs[i] not in plan.toward):
         x, place = node.inputs[i], plan.owner[node]
         if (node, i) in used:
             key = used[node, i], place
@@ -246,7 +247,8 @@ def later_steps(first: dict[Tensor, Array], used: dict[Use, Step], carried: set[
     totals = {x: first[x] for x in plan.starts}
     if not totals:
         return
-    for node, i, _, d in walk(totals, lambda n, i: (n, i) in used or (n, i) in carried or n.inputs[i] not in plan.toward):
+    for node, i, _, d in walk(totals, lambda n, i: (n, i) in used or (n, i) in carried
+                              or n.inputs[i] not in plan.toward):
         x = node.inputs[i]
         if (node, i) in used:
             key = used[node, i], plan.rows[node]

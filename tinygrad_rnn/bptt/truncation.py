@@ -80,11 +80,16 @@ def detached(losses: Sequence[Tensor], parameter: Tensor, window: int) -> Array:
 
 
 def between_chunks(losses: Sequence[Tensor], window: int) -> set[Use]:
-    """The recurrence edges from one chunk to another; to a first state, whose own step has read none, there is none."""
+    """The recurrence edges from one chunk to another; those that read a first state, s_0 or s'_{T+1}, stay."""
     edges = recurrence_edges(order(losses))
-    reading = {(lane_of(node), step_of(node)) for node, _ in edges}
-    return {(node, i) for node, i in edges for x in [node.inputs[i]]
-            if (lane_of(x), step_of(x)) in reading and not same_chunk(window, step_of(node) or 0, step_of(x) or 0)}
+    inside = {(lane_of(node), step_of(node)) for node, _ in edges}  # steps that read a state
+    times = {step_of(loss) for loss in losses}
+
+    def is_first(x: Tensor, t: int, k: int) -> bool:
+        return k < 1 or (k > t and k not in times and (lane_of(x), k) not in inside)
+
+    timed = [((node, i), node.inputs[i], step_of(node) or 0, step_of(node.inputs[i]) or 0) for node, i in edges]
+    return {edge for edge, x, t, k in timed if not (is_first(x, t, k) or same_chunk(window, t, k))}
 
 
 def same_chunk(window: int, t: int, k: int) -> bool:

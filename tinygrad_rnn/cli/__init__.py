@@ -16,7 +16,7 @@ from pathlib import Path
 import viz
 
 from .. import __version__
-from . import doctor, errata, gradients, learn, prove
+from . import doctor, errata, gradients, learn, prove, vanish
 from .common import Verb, at_least
 
 EXAMPLES = """examples:
@@ -27,6 +27,7 @@ EXAMPLES = """examples:
   tinygrad-rnn terms --text "hello" --windows 1 2       A[t,k], and what truncated BPTT leaves of it
   tinygrad-rnn prove --cell lstm                        six routes to every gradient, each against every other
   tinygrad-rnn check --cell gru --bidirectional         every element of every gradient against two other routes
+  tinygrad-rnn vanish                                   what is left of a state many steps later, for all cells
   tinygrad-rnn doctor                                   what is wrong with a gradient from BPTT written by hand
   tinygrad-rnn errata E9                                mistakes in five study notes, as printed and as corrected
   tinygrad-rnn compare --file book.txt                  all cells on one text: weights, time per step, perplexity
@@ -80,6 +81,6 @@ def parser() -> argparse.ArgumentParser:
         added.add_argument("--json", action="store_true", help="print the result as JSON instead")
         return added
 
-    for part in (learn, gradients, prove, errata, doctor):
+    for part in (learn, gradients, prove, vanish, errata, doctor):
         part.verbs(add)
     return top

@@ -16,6 +16,7 @@ PROMISED = {
     "04": ["perplexity after:", "Beautiful"],
     "05": ["both directions:", "<- it has read its targets"],
     "06": ["of the others right", "proved by 7 witnesses"],
+    "07": ["3.5e+09 ≤ Π‖D_j W‖", "proved: True", "the direct path is diag f_3"],
 }
 
 

@@ -109,8 +109,8 @@ def explained_loss(options: argparse.Namespace, model: CharRNN, x: Any, y: Any, 
                   "total": float(norm(explanation.total)),
                   "terms": {str(k): float(norm(term)) for k, term in explanation.terms.items()}},
         "total": explanation.total.tolist(), "explicit": explanation.explicit.tolist(),
-        "witnesses": [{"part": w.part, "route": w.route, "shares": w.shares, "error": w.error if math.isfinite(w.error) else None, "agrees": bool(w)}
-                      for w in proof.witnesses],
+        "witnesses": [{"part": w.part, "route": w.route, "shares": w.shares, "agrees": bool(w),
+                       "error": w.error if math.isfinite(w.error) else None} for w in proof.witnesses],
     }, bool(proof)
 
 

@@ -82,6 +82,8 @@ def batched(node: Tensor, arguments: list[Array], copies: int) -> Array:
         return arguments[0].reshape(shape)
     if op is ops.MATMUL:  # vectors become a row on the left, a column on the right, as NumPy has them
         a, b = arguments
+        if b.ndim == ndims[1] == 2 and ndims[0] > 1:  # all copies in one product, which BLAS takes
+            return (a.reshape(-1, a.shape[-1]) @ b).reshape(shape)
         arguments = [a[..., None, :] if ndims[0] == 1 else a, b[..., None] if ndims[1] == 1 else b]
         ndims = [max(n, 2) for n in ndims]
     if op is ops.GETITEM:

@@ -249,16 +249,18 @@ class Decay(Printed):
             J, size, straight, gates = (a[lag - 1] for a in
                                         (self.jacobians, self.norms, self.direct_norms, self.gate_norms))
             b = int(np.argmax(size))
-            least = singular_values(J[b])[-1]
+            *_, least = singular_values(J[b])
+            told = least > len(J[b]) * EPSILON * size[b]
             rows.append([str(lag), f"{size[b]:.3g}", f"{size[b] ** (1 / lag):.3f}", f"{spectral_radius(J[b]):.3g}",
-                         f"{least:.1e}" if least > len(J[b]) * EPSILON * size[b] else "–", f"{straight[b]:.3g}", f"{gates[b]:.3g}"])
+                         f"{least:.1e}" if told else "–", f"{straight[b]:.3g}", f"{gates[b]:.3g}"])
         several = ", in the row of the batch where it is largest" if self.norms.shape[1] > 1 else ""
         return "\n".join([
             f"∂s_T/∂s_k by lag T - k, T = {next(reversed(self.states))}", "",
             table(["lag", "‖·‖", "a step", "radius", "smallest σ", "direct", "by gates"], rows), "",
             paragraph(f"‖·‖: the largest singular value{several}; a step: its root, how much each step shrinks (< 1) "
-                      "or stretches (> 1).  radius: the largest |eigenvalue|.  –: lost in rounding.  direct: the norm along the direct path "
-                      "alone, only multiplied and added to; by gates: of all else. Norms do not add up.")])
+                      "or stretches (> 1).  radius: the largest |eigenvalue|.  –: lost in rounding.  direct: the norm "
+                      "along the direct path alone, only multiplied and added to; by gates: of all else. Norms do not "
+                      "add up.")])
 
 
 def shown_lags(count: int) -> list[int]:

@@ -201,6 +201,15 @@ def test_an_encoder_and_a_decoder_with_one_cell_have_whole_terms() -> None:
     is_matrix(terms(losses, cell.W), term_matrix(run, cell.W.data, T + 1))
 
 
+def test_a_loss_outside_the_steps_counts_by_its_place_from_1() -> None:
+    net = NETS["RNN, forward"]
+    losses, A = [net.losses[0] * net.losses[1], net.losses[2] + net.losses[3]], net.A("W")
+    a = terms(losses, net.parameters["W"])
+    assert [a.time(0), a.time(1)] == [1, 2]
+    rows = np.stack([A[0] * net.losses[1].item() + A[1] * net.losses[0].item(), A[2] + A[3]])
+    assert apart(a.parts(lambda t, k: t == k)[0], rows[0, 1] + rows[1, 2]) < EXACT
+
+
 def test_a_scalar_weight_and_a_scalar_state_have_the_powers_of_w(monkeypatch: pytest.MonkeyPatch) -> None:
     w, s, losses = Tensor(0.7, requires_grad=True, name="w"), Tensor(1.3), []
     for t in range(1, 6):

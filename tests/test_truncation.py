@@ -38,9 +38,15 @@ class Between:
 
 @cache
 def expected_chunked(label: str, name: str, window: int) -> np.ndarray:
+    found: np.ndarray = rows_chunked(label, name, window).sum(0)
+    return found
+
+
+def rows_chunked(label: str, name: str, window: int) -> np.ndarray:
+    """Of each E_t."""
     net = NETS[label]
     return term_matrix(lambda copies: net.run({name: copies}, Between(net, window)),  # type: ignore[arg-type]
-                       net.parameters[name].data, net.T + 2).sum((0, 1))
+                       net.parameters[name].data, net.T + 2).sum(1)
 
 
 def band(A: np.ndarray, window: int) -> np.ndarray:
@@ -113,6 +119,27 @@ def test_a_loop_by_hand_is_truncated_also_where_w_is_transformed_before_it(befor
         assert apart(found.chunked[i], A[(t - 1) // window == (k - 1) // window].sum(0)) < EXACT
         assert apart(found.sliding[i], A[abs(t - k) < window].sum(0)) < EXACT
     assert prove_truncation(found)
+
+
+@pytest.mark.parametrize("label", ["LSTM with peepholes, backward", "RNN, both"])
+def test_losses_at_some_steps_alone_cut_a_backward_direction_at_the_same_edges(label: str) -> None:
+    net, chosen = NETS[label], [0, 1]
+    for name in [n for n in net.parameters if net.lane_of(n) == (0, "backward")]:
+        W = net.parameters[name]
+        found = truncation([net.losses[i] for i in chosen], W, [1, 2, 3])
+        for window, chunked in zip((1, 2, 3), found.chunked):
+            expected = rows_chunked(label, name, window)[chosen].sum(0)
+            assert agree(chunked, expected, np.abs(net.A(name)).max()), (name, window)
+
+
+def test_a_backward_loop_by_hand_whose_first_state_is_made_outside_is_cut_between_chunks() -> None:
+    w, s, losses = Tensor(0.7, requires_grad=True, name="w"), Tensor(1.3), []
+    for t in range(4, 0, -1):
+        with scope(t=t):
+            s = s * w
+            losses.append((s * 1.0).named("E"))
+    kept = [sum((τ - (t - 1) % τ) * 1.3 * 0.7 ** (4 - t) for t in range(1, 5)) for τ in (1, 2, 4)]
+    assert apart(truncation(losses, w, [1, 2, 4]).chunked, kept) < EXACT
 
 
 def test_a_scalar_weight_keeps_the_powers_of_w_that_are_near() -> None:
@@ -202,8 +229,15 @@ def test_small_gradients_are_proved_by_the_complex_step_and_not_refuted_by_worth
         with scope(t=t):
             losses.append(E * weight + 3.0)
     found = truncation(losses, m.parameters["W"], [2])
-    assert not noticed(found)
+    assert not noticed(found) and all(w.tolerance < 1e-3 for w in prove_truncation(found).witnesses)
     assert noticed(replace(found, sliding=found.sliding * (1 + 1e-6))) == {"sliding"}
+
+
+@pytest.mark.parametrize("scale", [3.0, 6.0])
+def test_steep_nets_are_proved(scale: float) -> None:
+    for seed in range(5):
+        net = Net("LSTM", T=6, scale=scale, seed=seed)
+        assert prove_truncation(truncation(net.losses, net.parameters["W_f"], [1, 3])), seed
 
 
 def test_a_weight_of_more_than_4096_numbers_is_proved() -> None:

@@ -156,5 +156,4 @@ def with_copy(loss: Tensor, parameter: Tensor, copy: Tensor, window: int) -> Ten
     near_uses = [use for k, its in uses([loss], parameter).items() if k is not None and near(window, t, k)
                  for use in its]
     made = {x: replay(x, {parameter: copy}) for x in {node.inputs[i] for node, i in near_uses}}
-    copies = {(node, i): made[node.inputs[i]] for node, i in near_uses}
-    return replay(loss, copies) if copies else loss.detach()
+    return replay(loss, {(node, i): made[node.inputs[i]] for node, i in near_uses})

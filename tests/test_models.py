@@ -641,6 +641,6 @@ def test_the_model_has_the_dtype_of_its_layer() -> None:
         assert {p.dtype for p in model.parameters()} == {np.dtype(np.float32)}
 
 
-def test_sequences_are_time_first_whatever_the_layer_does_alone() -> None:
-    one, other = tagger(batch_first=True), tagger()
-    np.testing.assert_array_equal(one(XS).data, other(XS).data)
+def test_a_layer_that_takes_the_batch_first_is_refused() -> None:
+    with pytest.raises(ValueError, match="time first"):
+        tagger(batch_first=True)

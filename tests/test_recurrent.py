@@ -511,7 +511,9 @@ def test_a_sequence_goes_on_with_the_state_of_an_earlier_call() -> None:
         net, x = net_of(name, num_layers=2), normal(2, 7, B, D)
         whole, last = net(x)
         first, state = net(x[:3])
-        second, end = net(x[3:], state)
+        with pytest.raises(ValueError, match="start=4"):  # its steps could not be told from those before
+            net(x[3:], state)
+        second, end = net(x[3:], state, start=4)
         assert apart(np.concatenate([first.data, second.data]), whole.data) <= 1e-14
         for a, b in zip(last if isinstance(last, tuple) else [last], end if isinstance(end, tuple) else [end]):
             assert apart(b.data, a.data) <= 1e-14
@@ -774,7 +776,7 @@ def far_from_rows() -> float:
     (nn.unroll.__globals__["masked"], "where(present, h, 0.0)", "where(True, h, 0.0)"),
     (nn.unroll.__globals__["presence"], "np.arange(T)[:, None, None] <", "np.arange(T)[:, None, None] <="),
     (nn.unroll.__globals__["presence"], "< array[:, None]", "< array[::-1, None]"),
-    (Recurrent.given, "part[i]", "part[0]"),
+    (Recurrent.given, "one_of(part, i)", "one_of(part, 0)"),
     (Recurrent.joined, "F.concat(parts, -1)", "F.concat(parts[::-1], -1)"),
     (Recurrent.steps, "self.cells[suffix(layer, direction)]", "self.cells[suffix(layer, 'forward')]"),
     (Recurrent.steps, "lengths=lengths,", "lengths=lengths if layer == 0 else None,"),

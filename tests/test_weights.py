@@ -254,7 +254,7 @@ def test_a_readers_own_cell_writes_the_equations_that_it_computes() -> None:
             return (2 * F.relu(nn.affine(x, self.U, F.exp(h), self.W, None)) / (h - self.b - 1)).named("h")
 
     assert Own(D, H, rng=generator(0)).equations().splitlines() == [
-        "z_t = U x_t + W exp(h_{t-1})", "h_t = div(2∘relu(z_t), h_{t-1} - b - 1)"]
+        "z_t = U x_t + W exp(h_{t-1})", "h_t = (2∘relu(z_t)) / (h_{t-1} - b - 1)"]
 
 
 def test_equations_refuse_an_unknown_notation_and_a_step_that_is_not_recorded() -> None:

@@ -7,6 +7,7 @@ Shapes that do not fit raise ValueError, wrong kinds TypeError, indices outside 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from numbers import Real
 from typing import Any, Literal
 
 import numpy as np
@@ -119,7 +120,9 @@ def dropout(x: Any, p: float, *, rng: np.random.Generator) -> Tensor:
 
 
 def check_probability(p: float) -> None:
-    if not isinstance(p, int | float) or not 0 <= p < 1:
+    if not isinstance(p, Real):
+        raise TypeError(f"dropout {p!r}: expected a number from 0 to below 1")
+    if not 0 <= p < 1:
         raise ValueError(f"dropout {p!r}: expected a number from 0 to below 1")
 
 

@@ -17,12 +17,13 @@ import numpy as np
 from . import functional as F
 from . import weights
 from .bptt.routes import Cells, OneWay, plain
+from .models import errors, scores
 from .nn import Cell, GRUCell, Linear, LSTMCell, Module, Recurrent, RNNCell
 from .nn.cell import State
 from .nn.unroll import each
 from .ops import Array
 from .optim import Adam, Optimizer, clip_grad_norm_
-from .scope import no_grad, scope
+from .scope import no_grad
 from .tensor import Tensor
 from .text import Vocabulary, batch_count, batches
 
@@ -61,13 +62,7 @@ class CharRNN(Module):
 
     def losses(self, ids: Array, targets: Array, state: State = None) -> list[Tensor]:
         """E_1 … E_T, each summed over the batch and made inside its step: the model as one takes it apart."""
-        outputs, _ = self.layer.steps(ids, state)
-        found = []
-        for t, h_t in enumerate(outputs, start=1):
-            with scope(t=t):
-                q = self.head(h_t).named("q")
-                found.append(F.cross_entropy(q, targets[t - 1], "sum").named("E"))
-        return found
+        return errors(scores(self.head, self.layer.steps(ids, state)[0]), targets)
 
     def reference(self, ids: Array, targets: Array) -> Cells | None:
         """The same model on the same characters in plain NumPy, as a witness, where there is one: for one layer."""
@@ -78,7 +73,8 @@ class CharRNN(Module):
         """Weights, characters and settings as an .npz file without pickles; returns its path."""
         settings = {"hidden_size": self.layer.hidden_size, "cell": self.cell, "num_layers": self.layer.num_layers,
                     "bidirectional": self.layer.bidirectional, "symbols": self.vocabulary.symbols}
-        path = Path(path).with_suffix(".npz")
+        path = Path(path)
+        path = path if path.suffix == ".npz" else path.with_name(f"{path.name}.npz")
         return weights.save(path, {"settings": np.array(json.dumps(settings)), **self.state_dict()})
 
     @classmethod

@@ -180,6 +180,9 @@ class Decoder(Module):
     def __init__(self, layer: Recurrent, start: int, end: int, *, rng: np.random.Generator) -> None:
         if expect_layer(layer).bidirectional:
             raise ValueError("Decoder: a bidirectional layer; what is written symbol by symbol has no later ones (E23)")
+        for name, value in (("start", start), ("end", end)):
+            if not isinstance(value, int | np.integer) or isinstance(value, bool):
+                raise TypeError(f"Decoder: {name} {value!r}; expected an integer id")
         if not (0 <= start < layer.input_size and 0 <= end < layer.input_size):
             raise IndexError(f"Decoder: start {start}, end {end}; expected ids from 0 to {layer.input_size - 1}")
         self.layer, self.start, self.end = layer, start, end
@@ -275,7 +278,9 @@ class EncoderDecoder(Module):
 
 def expect_layer(layer: Recurrent) -> Recurrent:
     if not isinstance(layer, Recurrent):
-        raise TypeError(f"expected a recurrent layer, as nn.LSTM(…), got {layer!r}")
+        raise TypeError(f"expected a recurrent layer, as nn.LSTM(…), got {type(layer).__name__}")
+    if layer.batch_first:
+        raise ValueError("a layer with batch_first=True; expected one without: sequences are time first here")
     return layer
 
 

@@ -31,7 +31,8 @@ GRU_GATE = {"U": ("", "", "W_{g}x"), "W": ("", "", "W_{g}c"), "b": ("", "", "b_{
 class Slot:
     """A parameter and its place in PyTorch: rows `start` on, of `height`, in the first of `tensors`; others are added.
 
-    sign is -1 where PyTorch's gate is one minus this one. tensors is empty where PyTorch has no such parameter.
+    sign is -1 where PyTorch's gate is one minus this one; transposed, where its matrix is (out, in). tensors is empty
+    where PyTorch has no such parameter.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Slot:
     start: int
     height: int
     sign: int = 1
+    transposed: bool = True
 
     @property
     def rows(self) -> slice:
@@ -48,7 +50,7 @@ class Slot:
 
     def turned(self, array: Array) -> Array:
         """From (in, out) to PyTorch's (out, in), or back; an Embedding is the same in both."""
-        return self.sign * (array if self.parameter.name == "M" else array.T)
+        return self.sign * (array.T if self.transposed else array)
 
 
 @dataclass(frozen=True, repr=False)
@@ -101,29 +103,45 @@ def from_pytorch(module: Module, state: Mapping[str, Any]) -> None:
               for name, shape in expected.items() if name in arrays and arrays[name].shape != shape]
     if wrong:
         raise ValueError(f"from_pytorch into {type(module).__name__}: {'; '.join(wrong)}")
-    module.load_state_dict({slot.name: slot.turned(np.sum([arrays[tensor][slot.rows] for tensor in slot.tensors], 0))
-                            for slot in places(module)})
+    values: dict[Parameter, tuple[str, Array]] = {}  # of one that is held twice, under its first name
+    for slot in places(module):
+        value = slot.turned(np.sum([arrays[tensor][slot.rows] for tensor in slot.tensors], 0))
+        name, known = values.setdefault(slot.parameter, (slot.name, value))
+        if not np.array_equal(known, value):
+            raise ValueError(f"from_pytorch: {name} and {slot.name} are one parameter, but their values differ")
+    module.load_state_dict(dict(values.values()))
 
 
 def save(path: str | Path, state: Mapping[str, Array]) -> Path:
     """Write a state dict, ours or PyTorch's, as .npz or .safetensors; no pickle. Returns the path.
 
-    Raises ValueError for another suffix, ImportError where the package safetensors is missing.
+    Raises ValueError for another suffix, or for what is no array of numbers or text, ImportError where the package
+    safetensors is missing; a file that was there stays until the new one is whole.
     """
-    path = Path(path)
-    if kind_of(path) == ".npz":
-        np.savez(path, allow_pickle=False, **state)
+    path, part = Path(path), Path(f"{path}.part")
+    arrays = {name: np.ascontiguousarray(array) if np.ndim(array) else np.asarray(array)
+              for name, array in state.items()}
+    kind, numbers = kind_of(path), "fiub" if Path(path).suffix == ".safetensors" else "fciubU"
+    if wrong := [f"{name} of {array.dtype}" for name, array in arrays.items() if array.dtype.kind not in numbers]:
+        raise ValueError(f"{path}: cannot hold {', '.join(wrong)}")
+    if reserved := {"file", "allow_pickle"} & arrays.keys():
+        raise ValueError(f"{path}: {', '.join(reserved)} cannot be the name of an array")
+    if kind == ".npz":
+        with part.open("wb") as file:
+            np.savez(file, **arrays)  # type: ignore[arg-type]
     else:
         from safetensors.numpy import save_file
-        save_file({name: np.ascontiguousarray(array) for name, array in state.items()}, path)
+        save_file(arrays, part)
+    part.replace(path)
     return path
 
 
 def load(path: str | Path) -> dict[str, Array]:
     """What `save`, or anyone else, wrote as .npz or .safetensors. Raises ValueError for anything but arrays by name."""
     path = Path(path)
+    kind = kind_of(path)
     try:
-        if kind_of(path) == ".npz":
+        if kind == ".npz":
             with np.load(path, allow_pickle=False) as file:
                 return dict(file)
         from safetensors.numpy import load_file
@@ -131,7 +149,7 @@ def load(path: str | Path) -> dict[str, Array]:
     except (OSError, ImportError):
         raise
     except Exception as error:
-        raise ValueError(f"{path} holds no weights: {error}") from error
+        raise ValueError(f"{path} does not hold arrays by name, or holds pickles") from error
 
 
 def kind_of(path: Path) -> str:
@@ -158,8 +176,12 @@ def slots(module: Module, name: str = "", prefix: str = "") -> Iterator[Slot]:
         own = {"V": "weight", "c": "bias", "M": "weight"} if isinstance(module, Linear | Embedding) else {}
         for key, value in module.held():
             if isinstance(value, Parameter):
-                tensors, height = ((prefix + own[key],) if own else ()), len(value if key == "M" else value.T)
-                yield Slot(name + key, value, PLAIN.get(key, UNNAMED) if own else UNNAMED, tensors, 0, height)
+                if own:
+                    turned = isinstance(module, Linear)
+                    height = value.shape[-1 if turned else 0]
+                    yield Slot(name + key, value, PLAIN.get(key, UNNAMED), (prefix + own[key],), 0, height, 1, turned)
+                else:
+                    yield Slot(name + key, value, UNNAMED, (), 0, 0)
             elif isinstance(value, Module):
                 yield from slots(value, f"{name}{key}.", f"{prefix}{key}.")
 

@@ -58,13 +58,22 @@ def truncation(losses: Sequence[Tensor], parameter: Tensor, windows: Sequence[in
 
     Steps count from 1: the first chunk is t = 1 … τ. A first state, s_0 or s'_{T+1}, belongs to the chunk that reads
     it, and is for the sliding window a use at step 0 or T + 1. Raises what `terms` raises, and ValueError for a window
-    below 1 or a loss made outside the steps.
+    below 1, a loss made outside the steps or before step 1, and losses of another sequence than W's steps.
     """
+    if isinstance(losses, Tensor) or not isinstance(windows, Sequence) or isinstance(windows, str):
+        raise TypeError("truncation: expected a sequence of losses, and a sequence of windows")
+    if wrong := [window for window in windows if not isinstance(window, int | np.integer)]:
+        raise TypeError(f"truncation: windows {wrong}; expected whole numbers of steps")
     if not windows or any(window < 1 for window in windows):
         raise ValueError(f"truncation: windows {list(windows)}; expected numbers of steps from 1 on")
     if timeless := [x for x in losses if step_of(x) is None]:
         raise ValueError(f"truncation: {timeless[0]!r} was made outside the steps; expected E_t made at step t")
     a = terms(losses, parameter)
+    read = [node for edges in uses(losses, parameter).values() for node, _ in edges if step_of(node) is not None]
+    if early := [x for x in losses if (step_of(x) or 0) < 1]:
+        raise ValueError(f"truncation: {early[0].name or 'a loss'} was made at step {step_of(early[0])}; count from 1")
+    if len({x.scope.get("sequence") for x in (*losses, *read)}) > 1:
+        raise ValueError("truncation: losses and uses of W in different sequences, whose steps have no common count")
     chunked = np.stack([detached(losses, parameter, window) for window in windows])
     sliding = a.parts(*(partial(near, window) for window in windows))
     return Truncation(a, tuple(windows), chunked, sliding)

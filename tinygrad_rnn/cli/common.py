@@ -114,7 +114,8 @@ def chosen(options: argparse.Namespace, losses: list[Tensor]) -> int:
 def parameter_of(model: CharRNN, name: str | None) -> Tensor:
     """The parameter of that name; without one the first W."""
     known = {str(p.name): p for p in model.parameters()}
-    name = name or next(key for key in known if key.startswith("W"))
+    if name is None:
+        name = next(key for key in known if key.startswith("W"))
     if name not in known:
         raise ValueError(f"--parameter {name}: this model has {', '.join(known)}")
     return known[name]

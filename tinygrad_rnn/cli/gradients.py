@@ -16,7 +16,7 @@ from .. import bptt
 from .. import functional as F
 from ..bptt.formulas import as_data, markdown
 from ..check import gradcheck
-from ..language import CELLS, CharRNN
+from ..language import CELLS
 from ..nn import Linear, Recurrent
 from ..tensor import Tensor
 from .common import (
@@ -63,17 +63,14 @@ def verbs(add: Adder) -> None:
 def explain(options: argparse.Namespace) -> tuple[dict[str, Any], bool]:
     model = model_for(options)
     losses, x, y = read(model, options.text)
-    if options.markdown:
-        e = bptt.explain(losses[chosen(options, losses) - 1], parameter_of(model, options.parameter))
-        proof = bptt.prove(e, model.reference(x, y))
-        say(options, markdown(e), "", f"{'Proved' if proof else 'NOT PROVED'} by {len(proof.witnesses)} witnesses.")
-        return {**as_data(e), "proved": bool(proof)}, bool(proof)
-    cell = next(iter(model.layer.cells.values()))
-    say(options, *(f"  {line}" for line in (*cell.equations().splitlines(), "q_t = V h_t + c")), "")
-    if model.layer.bidirectional:
+    t, parameter = chosen(options, losses), parameter_of(model, options.parameter)
+    if not options.markdown:
+        cell = next(iter(model.layer.cells.values()))
+        say(options, *(f"  {line}" for line in (*cell.equations().splitlines(), "q_t = V h_t + c")), "")
+    if model.layer.bidirectional and not options.markdown:
         say(options, "  h'_t goes from the last step to the first, with weights of its own; V reads [h_t, h'_t]. It",
             "  has seen the character that E_t asks for: no language model, but its gradients are what they are.", "")
-    return explained_loss(options, model, x, y, losses, options.parameter, chosen(options, losses))
+    return explained_loss(options, losses[t - 1], parameter, model.reference(x, y), options.markdown)
 
 
 def terms(options: argparse.Namespace) -> tuple[dict[str, Any], bool]:
@@ -89,40 +86,35 @@ def terms(options: argparse.Namespace) -> tuple[dict[str, Any], bool]:
             }, bool(proof)
 
 
-def explained_loss(options: argparse.Namespace, model: CharRNN, x: Any, y: Any, losses: list[Tensor],
-                   name: str | None, t: int) -> tuple[dict[str, Any], bool]:
+def explained_loss(options: argparse.Namespace, loss: Tensor, parameter: Tensor, reference: Any,
+                   as_markdown: bool = False) -> tuple[dict[str, Any], bool]:
     """Print the table of one loss and its proof; the same as data, and whether all witnesses agree."""
-    parameter = parameter_of(model, name)
-    explanation = bptt.explain(losses[t - 1], parameter)
-    say(options, explanation, "")
-    if 1 < len(explanation.terms) <= 8:
+    e = bptt.explain(loss, parameter)
+    say(options, markdown(e) if as_markdown else e, "")
+    if 1 < len(e.terms) <= 8 and not as_markdown:
         with suppress(ValueError):  # where no one state leads to E_t
-            say(options, bptt.inside(explanation), "")
-    if t * explanation.total.size > 20_000:
-        print(f"  proving {explanation.total.size:,} numbers over {t} steps …", file=sys.stderr, flush=True)
-    proof = bptt.prove(explanation, model.reference(x, y))
-    say(options, proof)
-    norm = np.linalg.norm
-    return {
-        "loss": losses[t - 1].item(), "t": t, "parameter": parameter.name, "proved": bool(proof),
-        "norms": {"explicit": float(norm(explanation.explicit)), "implicit": float(norm(explanation.implicit)),
-                  "total": float(norm(explanation.total)),
-                  "terms": {str(k): float(norm(term)) for k, term in explanation.terms.items()}},
-        "total": explanation.total.tolist(), "explicit": explanation.explicit.tolist(),
-        "witnesses": [{"part": w.part, "route": w.route, "shares": w.shares, "agrees": bool(w),
-                       "error": w.error if math.isfinite(w.error) else None} for w in proof.witnesses],
-    }, bool(proof)
+            say(options, bptt.inside(e), "")
+    if len(e.terms) * e.total.size > 20_000:
+        print(f"  proving {e.total.size:,} numbers over {len(e.terms)} steps …", file=sys.stderr, flush=True)
+    proof = bptt.prove(e, reference)
+    verdict = f"{'Proved' if proof else 'NOT PROVED'} by {len(proof.witnesses)} witnesses."
+    say(options, verdict if as_markdown else proof)
+    witnesses = [{"part": w.part, "route": w.route, "shares": w.shares, "agrees": bool(w),
+                  "error": w.error if math.isfinite(w.error) else None} for w in proof.witnesses]
+    return {**as_data(e), "proved": bool(proof), "witnesses": witnesses}, bool(proof)
 
 
 def draw(options: argparse.Namespace) -> tuple[dict[str, Any], bool]:
     model = model_for(options)
     losses, _, _ = read(model, options.text)
-    term, t = None, chosen(options, losses)
+    term, t, parameter = None, chosen(options, losses), parameter_of(model, options.parameter)
+    if options.term is None and (options.loss is not None or options.parameter is not None):
+        raise ValueError("--loss and --parameter belong to --term K, the term to highlight")
     if options.term is not None:
         last = len(losses) if model.layer.bidirectional else t
         if not 1 <= options.term <= last:
             raise ValueError(f"--term {options.term}: expected a step from 1 to {last}")
-        term = viz.Term(loss=losses[t - 1], parameter=parameter_of(model, options.parameter), k=options.term)
+        term = viz.Term(loss=losses[t - 1], parameter=parameter, k=options.term)
     files = drawn(options, "unrolled", losses_sum(losses), options.detail, options.format, term)
     listing(options, files)
     return {"files": files}, True

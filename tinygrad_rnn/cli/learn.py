@@ -65,7 +65,7 @@ def tour(options: argparse.Namespace) -> tuple[dict[str, Any], bool]:
     sentence = a_sentence(model.vocabulary.decode(test))
     say(options, "", f"One sentence it has not seen: {sentence!r}", "")
     losses, x, y = read(model, sentence)
-    explained, good = explained_loss(options, model, x, y, losses, None, len(losses))
+    explained, good = explained_loss(options, losses[-1], parameter_of(model, None), model.reference(x, y))
     short, _, _ = read(model, sentence[:5])
     result["files"] += [
         *drawn(options, "unrolled", losses_sum(losses)),

@@ -10,7 +10,7 @@ from .. import functional as F
 from ..scope import current, scope, told
 from ..tensor import Tensor
 from .equations import PLACE, Notation, equations
-from .layers import sizes, times, uniform
+from .layers import flags, number, sizes, times, uniform
 from .module import Module, Parameter
 
 Initial = float | Literal["learned"]
@@ -34,10 +34,11 @@ class Cell(Module):
     def __init__(self, input_size: int, hidden_size: int, bias: bool = True, *, initial: Initial = 0.0,
                  rng: np.random.Generator, dtype: Any = np.float64) -> None:
         sizes(input_size=input_size, hidden_size=hidden_size)
-        if not isinstance(bias, bool):
-            raise TypeError(f"bias {bias!r}: expected True or False")
-        if not isinstance(initial, int | float) and not (isinstance(initial, str) and initial == "learned"):
+        flags(bias=bias)
+        if isinstance(initial, str) and initial != "learned":
             raise ValueError(f"initial {initial!r}: expected a number or 'learned'; unroll takes any other state")
+        if not isinstance(initial, str):
+            number(initial=initial)
         self.input_size, self.hidden_size, self.bias, self.initial = input_size, hidden_size, bias, initial
         self.rng, self.dtype = rng, np.dtype(dtype)
         for name in self.states:
@@ -63,6 +64,8 @@ class Cell(Module):
                 raise TypeError(f"{type(self).__name__}{told(current().scope)}: forward returned "
                                 f"{type(part).__name__}; expected a Tensor, or a tuple of Tensors")
         self.fit(state, batch_size, "forward returned")
+        for name, part in zip(self.states, state if isinstance(state, tuple) else (state,)):
+            part.name = part.name or name
         return state
 
     def fit(self, state: State, batch_size: int, what: str) -> None:
@@ -102,7 +105,8 @@ def rows_of(x: Any, input_size: int) -> int:
     shape = np.shape(x)
     ids = not isinstance(x, Tensor) and np.asarray(x).dtype.kind in "iu"
     if (not ids and (len(shape) != 2 or shape[1] != input_size)) or (ids and len(shape) != 1):
-        raise ValueError(f"x has shape {shape}{told(current().scope)}; expected (B, {input_size}), or integer ids (B,)")
+        raise ValueError(f"x has shape {shape}{told(current().scope)}; expected (B, {input_size}), or integer ids (B,)"
+                         + " (integers are ids: one-hot rows are floats)" * (ids and len(shape) == 2))
     return int(shape[0])
 
 

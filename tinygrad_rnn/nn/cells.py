@@ -13,7 +13,7 @@ from .. import functional as F
 from ..functional import sigmoid, tanh
 from ..tensor import Tensor
 from .cell import Cell, affine
-from .layers import times
+from .layers import flags, number, times
 
 NONLINEARITIES = {"tanh": F.tanh, "sigmoid": F.sigmoid, "relu": F.relu}
 
@@ -55,6 +55,9 @@ class LSTMCell(Cell):
                  peepholes: bool = False, **options: Any) -> None:
         if forget_bias is not None and not bias:
             raise ValueError(f"forget_bias {forget_bias}: this cell has no bias")
+        flags(peepholes=peepholes)
+        if forget_bias is not None:
+            number(forget_bias=forget_bias)
         super().__init__(input_size, hidden_size, bias, **options)
         self.U_f, self.W_f, self.b_f = self.gate("f")
         self.U_i, self.W_i, self.b_i = self.gate("i")

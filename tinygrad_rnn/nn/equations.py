@@ -6,6 +6,7 @@ Columns, as the notes write them: the code's h @ W is W h here.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from typing import Literal
 
@@ -31,11 +32,10 @@ def equations(results: Sequence[Tensor], notation: Notation = "notes") -> str:
         raise RuntimeError("equations are read from a recorded step; inside no_grad() nothing is recorded")
     leaves = {PLACE.sub("", x.name or "") for node in nodes for x in node.inputs if x.op is None}
     writer = Writer(notation == "pytorch", apart="b_hn" in leaves)
-    return "\n".join(f"{writer.name(x)} = {writer.written(x)}" for x in nodes if is_line(x))
-
-
-def is_line(x: Tensor) -> bool:
-    return x.op is not None and bool(x.name) and not (x.name or "").startswith("z_")
+    reads = Counter(x for node in nodes for x in node.inputs if x.op is not None)
+    unnamed = [x for x in nodes if not x.name and (reads[x] > 1 or x in results)]
+    writer.places.update({x: f"v{i}" for i, x in enumerate(unnamed, 1)})
+    return "\n".join(f"{writer.name(x)} = {writer.written(x)}" for x in nodes if writer.is_line(x))
 
 
 class Writer:
@@ -43,9 +43,13 @@ class Writer:
 
     def __init__(self, pytorch: bool, apart: bool) -> None:
         self.pytorch, self.apart = pytorch, apart
+        self.places: dict[Tensor, str] = {}  # what results without a name are called that need one
+
+    def is_line(self, x: Tensor) -> bool:
+        return x.op is not None and (x in self.places or (bool(x.name) and not (x.name or "").startswith("z_")))
 
     def name(self, x: Tensor) -> str:
-        name = x.name or ""
+        name = x.name or self.places.get(x, "")
         if x.op is None:
             name = PLACE.sub("", name)
             return self.parameter(name) if self.pytorch else name
@@ -69,19 +73,25 @@ class Writer:
         if symbol == "matmul":
             s, W = map(self.part, x.inputs)
             return f"{W} {bracketed(s)}"
-        return f"{FUNCTIONS.get(symbol, symbol)}({', '.join(map(self.part, x.inputs))})"
+        if symbol in ("div", "pow"):
+            left, right = (bracketed(self.part(y)) for y in x.inputs)
+            return f"{left} / {right}" if symbol == "div" else f"{left}^{right}"
+        if symbol == "neg":
+            return f"-{bracketed(self.part(x.inputs[0]))}"
+        settings = [f"{name}={value}" for name, value in (x.settings or {}).items()]
+        return f"{FUNCTIONS.get(symbol, symbol)}({', '.join([*map(self.part, x.inputs), *settings])})"
 
     def part(self, x: Tensor) -> str:
-        if is_line(x) or (x.op is None and x.name):
+        if self.is_line(x) or (x.op is None and x.name):
             return self.name(x)
         return self.written(x) if x.op is not None else f"{x.item():g}" if x.size == 1 else "constant"
 
 
 def bracketed(formula: str) -> str:
-    """In brackets, where it is a sum or a product."""
+    """In brackets, where it is a sum, a product or a quotient."""
     depth = 0
     for place, letter in enumerate(formula):
         depth += (letter in "({") - (letter in ")}")
-        if depth == 0 and (letter == "∘" or formula[place:place + 3] in (" + ", " - ")):
+        if depth == 0 and (letter == "∘" or formula[place:place + 3] in (" + ", " - ", " / ")):
             return f"({formula})"
     return formula

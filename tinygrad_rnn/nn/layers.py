@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -38,6 +39,20 @@ def sizes(**given: int) -> None:
             raise ValueError(f"{name}: expected at least 1, got {size}")
 
 
+def flags(**given: bool) -> None:
+    for name, value in given.items():
+        if not isinstance(value, bool):
+            raise TypeError(f"{name} {value!r}: expected True or False")
+
+
+def number(**given: Any) -> None:
+    for name, value in given.items():
+        if not isinstance(value, Real) or isinstance(value, bool):
+            raise TypeError(f"{name} {value!r}: expected a number")
+        if not np.isfinite(float(value)):
+            raise ValueError(f"{name} {value!r}: expected a finite number")
+
+
 class Linear(Module):
     """q = s V + c (2). s (..., in_features) or integer ids (...); V (in_features, out_features); q (..., out_features).
 
@@ -47,6 +62,7 @@ class Linear(Module):
     def __init__(self, in_features: int, out_features: int, bias: bool = True, *, rng: np.random.Generator,
                  dtype: Any = np.float64) -> None:
         sizes(in_features=in_features, out_features=out_features)
+        flags(bias=bias)
         bound = in_features**-0.5
         self.V = uniform(rng, bound, in_features, out_features, name="V", dtype=dtype)
         self.c = uniform(rng, bound, out_features, name="c", dtype=dtype) if bias else None
@@ -64,6 +80,8 @@ class Embedding(Module):
 
     def __init__(self, num_embeddings: int, embedding_dim: int, *, rng: np.random.Generator,
                  dtype: Any = np.float64) -> None:
+        if not isinstance(rng, np.random.Generator):
+            raise TypeError(f"rng: expected np.random.default_rng(seed), got {rng!r}")
         sizes(num_embeddings=num_embeddings, embedding_dim=embedding_dim)
         self.M = Parameter(rng.normal(size=(num_embeddings, embedding_dim)), name="M", dtype=dtype)
 

@@ -25,6 +25,11 @@ class Module:
 
     training = True
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        if isinstance(value, Parameter):
+            value.name = value.name or name
+        super().__setattr__(name, value)
+
     def __call__(self, *args: Any, **settings: Any) -> Any:
         return self.forward(*args, **settings)
 

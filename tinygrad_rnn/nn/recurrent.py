@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 
 from .. import functional as F
+from .. import ops
 from ..ops import Array
 from ..scope import scope
 from ..tensor import Tensor
 from .cell import Cell, State
 from .cells import GRUCell, LSTMCell, RNNCell
-from .layers import sizes
-from .module import Module
+from .layers import flags, sizes
+from .module import Module, Parameter
 from .unroll import Direction, each, step, unroll
 
 DIRECTIONS: tuple[Direction, ...] = ("forward", "backward")
@@ -36,31 +37,35 @@ class Recurrent(Module):
                  batch_first: bool = False, dropout: float = 0.0, bidirectional: bool = False,
                  rng: np.random.Generator, **options: Any) -> None:
         sizes(input_size=input_size, hidden_size=hidden_size, num_layers=num_layers)
+        flags(batch_first=batch_first, bidirectional=bidirectional)
         F.check_probability(dropout)
         self.input_size, self.hidden_size, self.num_layers = input_size, hidden_size, num_layers
         self.batch_first, self.dropout, self.bidirectional, self.rng = batch_first, dropout, bidirectional, rng
         self.directions = DIRECTIONS[:1 + bidirectional]
         self.cells: dict[str, Cell] = {}
+        named: set[Parameter] = set()
         for layer in range(num_layers):
             size = input_size if layer == 0 else hidden_size * len(self.directions)
             for direction in self.directions:
                 made = self.cells[suffix(layer, direction)] = cell(size, hidden_size, rng=rng, **options)
-                for parameter in made.parameters():
-                    place = (f"_l{layer}" if num_layers > 1 else "") + ("'" if direction == "backward" else "")
+                place = (f"_l{layer}" if num_layers > 1 else "") + ("'" if direction == "backward" else "")
+                for parameter in set(made.parameters()) - named:
                     parameter.name = f"{parameter.name}{place}"
+                named.update(made.parameters())
 
-    def forward(self, xs: Tensor | Array | Sequence[Any], state: State = None, *,
-                lengths: Any = None) -> tuple[Tensor, State]:
+    def forward(self, xs: Tensor | Array | Sequence[Any], state: State = None, *, lengths: Any = None,
+                start: int = 1) -> tuple[Tensor, State]:
         """output, state_T: the h_t of the last layer at every step, and every cell's last state.
 
         xs (T, B, D), or integer ids (T, B); output (T, B, K H); both with B first if `batch_first`. state, the one
         before the first step, and state_T: (L K, B, H), or a tuple of such, as (h, c); in the order of `cells`. Of a
-        backward direction the last state is the one at t = 1. lengths: see `unroll`. Raises ValueError for wrong
-        shapes and lengths.
+        backward direction the last state is the one at t = 1. lengths and start, the first t: see `unroll`.
+        Raises ValueError for wrong shapes and lengths, and for a last state that goes on at steps it has seen: give
+        `start`, or detach() it.
         """
         if self.batch_first:
             xs = self.time_first(xs)
-        outputs, states = self.steps(xs, state, lengths=lengths)
+        outputs, states = self.steps(xs, state, lengths=lengths, start=start)
         output = F.stack(outputs, axis=1 if self.batch_first else 0)
         return output, each(lambda *parts: F.stack(parts), *states)
 
@@ -78,7 +83,7 @@ class Recurrent(Module):
         """The outputs step by step, each (B, K H) and made at its step, and the last state of each of `cells`."""
         states, given = [], self.given(state)
         if self.bidirectional and not isinstance(xs, list | tuple) and np.ndim(xs) == 3:
-            xs = [self.read(x, start + i) for i, x in enumerate(xs)]
+            xs = [self.read(xs, i, start + i) for i in range(len(xs))]
         for layer in range(self.num_layers):
             found = []
             for direction in self.directions:
@@ -89,10 +94,10 @@ class Recurrent(Module):
             xs = [self.joined(layer, start + i, parts) for i, parts in enumerate(zip(*found))]
         return list(xs), states
 
-    def read(self, x: Any, t: int) -> Tensor | Array:
+    def read(self, xs: Any, i: int, t: int) -> Tensor | Array:
         """One x_t, which both directions read."""
         with scope(t=t):
-            return step(x)
+            return step(xs[i])
 
     def joined(self, layer: int, t: int, parts: tuple[Tensor, ...]) -> Tensor:
         """[h_t, h'_t], or h_t in one direction, with dropout on the way to a next layer."""
@@ -112,7 +117,12 @@ class Recurrent(Module):
                 raise ValueError(f"{type(self).__name__}: a state of shape {np.shape(part)}; expected ({count}, B, "
                                  f"{self.hidden_size}), one for each of {', '.join(self.cells)}")
         parts = each(F.as_tensor, tuple(state) if isinstance(state, list) else state)
-        return (each(lambda part, i=i: part[i], parts) for i in range(count))
+        return (each(lambda part, i=i: one_of(part, i), parts) for i in range(count))
+
+
+def one_of(states: Tensor, i: int) -> Tensor:
+    """The state of one cell, of those of all; of a last state the tensor itself, which tells where it was made."""
+    return states.inputs[i] if states.op is ops.STACK else states[i]
 
 
 def suffix(layer: int, direction: Direction) -> str:

@@ -121,11 +121,8 @@ def first(state: State, names: tuple[str, ...]) -> State:
 
 
 def step(x: Any) -> Tensor | Array:
-    """One x_t: integer ids as they are, anything else a tensor named x."""
-    if not isinstance(x, Tensor):
-        array: Array = np.asarray(x)
-        if array.dtype.kind in "iu":
-            return array
-        x = Tensor(array)
-    tensor: Tensor = x
-    return tensor if tensor.name else tensor.named("x")
+    """One x_t: integer ids as they are, anything else a tensor, named x if it is made here and not by the caller."""
+    if isinstance(x, Tensor):
+        return x.named("x") if x.scope is current().scope and not x.name else x
+    array: Array = np.asarray(x)
+    return array if array.dtype.kind in "iu" else Tensor(array, name="x")

@@ -290,3 +290,20 @@ def test_the_printed_norms_and_cosines_are_those_of_the_arrays(weight: float) ->
             expected += [ratio, (part * total).sum() / np.linalg.norm(part) / np.linalg.norm(total)]
         assert np.abs(np.array(row, float) - expected).max() < 6e-5
     assert len(rows) == 2
+
+
+def test_what_has_no_common_count_of_steps_is_refused() -> None:
+    W, h, losses = Tensor(0.5, requires_grad=True, name="W"), Tensor(0.9), []
+    for t in range(3):
+        with scope(t=t):
+            h = W * h
+            losses.append((h * h).named("E"))
+    with pytest.raises(ValueError, match=r"step 0; count from 1"):
+        truncation(losses, W, [1])
+    with scope(sequence="later", t=3):
+        other = (h * 2.0).named("E")
+    with pytest.raises(ValueError, match="different sequences"):
+        truncation([other], W, [1])
+    for windows in (2, "12", [1.5]):
+        with pytest.raises(TypeError, match="windows"):
+            truncation(losses[1:], W, windows)  # type: ignore[arg-type]

@@ -201,6 +201,42 @@ def test_files_of_other_kinds_and_with_other_contents_are_refused(tmp_path: Path
         load(tmp_path / "missing.npz")
 
 
+@pytest.mark.parametrize("kind", ["npz", "safetensors"])
+def test_a_save_that_fails_leaves_the_file_that_was_there(kind: str, tmp_path: Path) -> None:
+    if kind == "safetensors":
+        pytest.importorskip("safetensors", reason="safetensors is an optional extra")
+    path = save(tmp_path / f"model.{kind}", {"a": np.ones(2)})
+    for wrong in ({"a": np.ones(2), "b": np.array([None])}, {"file": np.ones(2)}):
+        with pytest.raises(ValueError, match=r"b of object|file cannot be"):
+            save(path, wrong)
+        np.testing.assert_array_equal(load(path)["a"], np.ones(2))
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]
+
+
+def test_a_parameter_held_twice_is_one_on_the_way_in_and_must_not_differ() -> None:
+    class Tied(nn.Module):
+        def __init__(self) -> None:
+            self.one = self.other = nn.Linear(3, 2, rng=generator(0))
+
+    state = to_pytorch(Tied())
+    assert set(state) == {"one.weight", "one.bias", "other.weight", "other.bias"}
+    from_pytorch(Tied(), state)
+    with pytest.raises(ValueError, match="one parameter"):
+        from_pytorch(Tied(), state | {"other.bias": state["other.bias"] + 1})
+
+
+def test_names_do_not_depend_on_what_a_parameter_is_called_and_scalars_have_them_too() -> None:
+    embedding = nn.Embedding(7, 3, rng=generator(0))
+    embedding.M.name = "E_w"
+    np.testing.assert_array_equal(to_pytorch(embedding)["weight"], embedding.M.data)
+
+    class Scaled(nn.Module):
+        def __init__(self) -> None:
+            self.scale = nn.Parameter(2.0)
+
+    assert "scale" in str(names(Scaled())) and Scaled().scale.name == "scale"
+
+
 # ------------------------------------------------------------------------------------------------------- the table
 def test_one_table_has_the_names_of_all_the_notes_and_of_pytorch() -> None:
     assert str(names(nn.RNN(4, 3, rng=generator(0)))).splitlines()[2:] == [

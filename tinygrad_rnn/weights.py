@@ -66,9 +66,11 @@ class Names(Printed):
 
 def slices(slot: Slot) -> str:
     """'weight_hh_l0[6:12]'; of a bias both, as they are added."""
+    if not slot.tensors:
+        return "–"
     whole = slot.rows == slice(0, slot.height)
     rows = "" if whole else f"[{slot.rows.start}:{slot.rows.stop}]"
-    return " + ".join(f"{'-' * (slot.sign < 0)}{tensor}{rows}" for tensor in slot.tensors) or "–"
+    return " + ".join(f"{'-' * (slot.sign < 0)}{tensor}{rows}" for tensor in slot.tensors)
 
 
 def names(module: Module) -> Names:

@@ -53,6 +53,7 @@ def sweep(totals: dict[Tensor, Array]) -> Generator[Edge, bool | None, None]:
 def _sweep(totals: dict[Tensor, Array]) -> Generator[Edge, bool | None, None]:
     owned: set[Tensor] = set()  # the totals allocated here, which may be written: a first contribution is only borrowed
     pop, get, passed = totals.pop, totals.get, ops.passed
+    seeds: tuple[int, ...] = ()
 
     def own(x: Tensor, total: Any) -> None:
         totals[x] = np.asarray(total)
@@ -64,7 +65,8 @@ def _sweep(totals: dict[Tensor, Array]) -> Generator[Edge, bool | None, None]:
             continue  # every edge to it was cut
         op = node.op
         fits = node.fits and op.trusted is op.rules
-        seeds = () if fits else g.shape[: g.ndim - len(node.shape)]
+        if not fits:
+            seeds = g.shape[: g.ndim - len(node.shape)]
         if op.arity == 1:  # one and two arguments are spelled out, as in apply
             y, a = node.saved
             (x,) = node.inputs

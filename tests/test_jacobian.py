@@ -329,9 +329,9 @@ def test_one_step_from_a_named_first_state_has_both_its_states() -> None:
 def test_states_says_which_recurrences_there_are() -> None:
     net = nn.RNN(D, H, 2, rng=np.random.default_rng(0))
     output, _ = net(np.zeros((T, B, D)))
-    with pytest.raises(ValueError, match=r"2 of 2 answer to it; layer=0, direction='forward'; layer=1"):
+    with pytest.raises(ValueError, match=r"2 of 2 recurrences.*; layer=0, direction='forward'; layer=1"):
         states(output)
-    with pytest.raises(ValueError, match="0 of 2 answer"):
+    with pytest.raises(ValueError, match="0 of 2 recurrences answer"):
         states(output, layer=7)
 
 

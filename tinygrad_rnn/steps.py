@@ -7,7 +7,12 @@ comes from another lane is input. A weight that happens to be made inside a step
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+from typing import Any
+
 from .tensor import Tensor
+
+Lane = tuple[object, object, object]
 
 
 def step_of(x: Tensor) -> int | None:
@@ -15,7 +20,7 @@ def step_of(x: Tensor) -> int | None:
     return x.scope.get("t")
 
 
-def lane_of(x: Tensor) -> tuple[object, object, object]:
+def lane_of(x: Tensor) -> Lane:
     return x.scope.get("sequence"), x.scope.get("layer"), x.scope.get("direction")
 
 
@@ -33,3 +38,17 @@ def is_recurrence(node: Tensor, position: int) -> bool:
 def recurrence_edges(nodes: list[Tensor]) -> set[tuple[Tensor, int]]:
     """The recurrence edges (node, input position) among the nodes of a graph."""
     return {(node, i) for node in nodes for i in range(len(node.inputs)) if is_recurrence(node, i)}
+
+
+def the_lane(edges: Iterable[tuple[Tensor, int]], where: Mapping[str, Any]) -> Lane:
+    """The one recurrence, among those of these recurrence edges, whose scope has all of `where`.
+
+    Raises ValueError where none has, or more than one, naming those there are.
+    """
+    lanes = {lane_of(node): node.scope for node, _ in sorted(edges, key=lambda edge: edge[0].index)}
+    fit = [lane for lane, scope in lanes.items() if all(scope.get(key) == value for key, value in where.items())]
+    if len(fit) != 1:
+        known = [", ".join(f"{k}={v!r}" for k, v in scope.items() if k != "t") for scope in lanes.values()]
+        raise ValueError(f"{len(fit)} of {len(lanes)} recurrences answer to {dict(where) or 'no condition'}"
+                         + "".join(f"; {place or 'no layer or direction'}" for place in known))
+    return fit[0]

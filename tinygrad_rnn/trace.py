@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .ops import Array
-from .steps import lane_of, recurrence_edges, step_of
+from .steps import lane_of, recurrence_edges, step_of, the_lane
 from .sweep import order
 from .tensor import Tensor
 
@@ -19,15 +19,10 @@ def trace(root: Tensor, **where: Any) -> dict[str, dict[int, Array]]:
     more than one, answers to `where`, naming those there are.
     """
     nodes = order([root])
-    lanes = {lane_of(node): node.scope for node, _ in sorted(recurrence_edges(nodes), key=lambda edge: edge[0].index)}
-    fit = [lane for lane, scope in lanes.items() if all(scope.get(key) == value for key, value in where.items())]
-    if len(fit) != 1:
-        known = [", ".join(f"{k}={v!r}" for k, v in scope.items() if k != "t") for scope in lanes.values()]
-        raise ValueError(f"trace of {where or 'any recurrence'}: {len(fit)} of {len(lanes)} answer to it"
-                         + "".join(f"; {place or 'no layer or direction'}" for place in known))
+    lane = the_lane(recurrence_edges(nodes), where)
     found: dict[str, dict[int, Array]] = {}
     for x in sorted({x for node in nodes for x in (node, *node.inputs)}, key=lambda x: x.index):
         t = step_of(x)
-        if t is not None and x.name and lane_of(x) == fit[0]:
+        if t is not None and x.name and lane_of(x) == lane:
             found.setdefault(x.name, {})[t] = x.data
     return {name: dict(sorted(steps.items())) for name, steps in found.items()}

@@ -21,7 +21,7 @@ from ..check import COMPLEX_STEP
 from ..ops import Array
 from ..recording import walk
 from ..replay import evaluate, reached, replay
-from ..steps import lane_of, recurrence_edges, step_of
+from ..steps import lane_of, recurrence_edges, step_of, the_lane
 from ..sweep import order
 from ..tensor import Tensor
 from .proof import EXACT, STEEP, TOGETHER, VANISHED, Witness, is_steep, witness
@@ -51,21 +51,16 @@ def states(root: State, **where: Any) -> dict[int, State]:
     """
     nodes = order(parts_of(root))
     edges = sorted(recurrence_edges(nodes), key=lambda edge: (edge[0].index, edge[1]))
-    lanes = {lane_of(node): node.scope for node, _ in edges}
-    fit = [lane for lane, scope in lanes.items() if all(scope.get(key) == value for key, value in where.items())]
-    if len(fit) != 1:
-        known = [", ".join(f"{k}={v!r}" for k, v in scope.items() if k != "t") for scope in lanes.values()]
-        raise ValueError(f"states of {where or 'any recurrence'}: {len(fit)} of {len(lanes)} answer to it"
-                         + "".join(f"; {place or 'no layer or direction'}" for place in known))
+    lane = the_lane(edges, where)
     carried: dict[int, list[Tensor]] = {}  # a step reads the parts in the same order as any other
     for node, i in edges:
         x = node.inputs[i]
-        if lane_of(node) == fit[0] and x not in (parts := carried.setdefault(x.scope["t"], [])):
+        if lane_of(node) == lane and x not in (parts := carried.setdefault(x.scope["t"], [])):
             parts.append(x)
     start = next(iter(carried.values()))
     places = sorted(range(len(start)), key=lambda place: start[place].index)
     found = {t: [parts[i] for i in places] for t, parts in carried.items() if len(parts) == len(places)}
-    here = [x for x in nodes if lane_of(x) == fit[0] and step_of(x) is not None]  # the newest first
+    here = [x for x in nodes if lane_of(x) == lane and step_of(x) is not None]  # the newest first
     last = here[0].scope["t"]
     if last not in found:
         ending = {part_name(x): x for x in reversed(here) if step_of(x) == last}

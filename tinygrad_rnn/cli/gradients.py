@@ -76,6 +76,8 @@ def explain(options: argparse.Namespace) -> tuple[dict[str, Any], bool]:
 def terms(options: argparse.Namespace) -> tuple[dict[str, Any], bool]:
     model = model_for(options)
     losses, _, _ = read(model, options.text)
+    if options.loss is not None:
+        raise ValueError("--loss: the matrix has a row for every loss")
     truncated = bptt.truncation(losses, parameter_of(model, options.parameter), options.windows)
     proof = bptt.prove_truncation(truncated)
     a = truncated.terms

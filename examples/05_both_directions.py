@@ -5,14 +5,12 @@ was. In one direction it knows only what came before, which says next to nothing
 The other side of it: where the target is the next symbol, a bidirectional network has read the answer (leakage).
 """
 
-import re
-
 import numpy as np
 
 from tinygrad_rnn import functional, nn
 from tinygrad_rnn.models import Cloze, ManyToMany
 from tinygrad_rnn.optim import Adam
-from tinygrad_rnn.text import Vocabulary, language_reference
+from tinygrad_rnn.text import HIDDEN, Vocabulary, articles, language_reference
 
 
 def train(model, batches):
@@ -24,18 +22,17 @@ def train(model, batches):
 
 
 # Windows of text (T, B): six characters, the hidden article, four characters. Tags: 0 no article, 1 "a", 2 "an".
-text, HIDDEN, AT = language_reference(), "_", 6
-found = re.findall(r"(?<=([^_\n]{6}))\b(an?) (?=([a-z][^_\n]{3}))", text)
-windows = [before + HIDDEN + after for before, _, after in found]
+windows, which = articles(language_reference())
+AT = windows[0].index(HIDDEN)
 vocabulary = Vocabulary.of("".join(windows))
 x = np.stack([vocabulary.encode(window) for window in windows], axis=1)
 y = np.zeros_like(x)
-y[AT] = [len(article) for _, article, _ in found]
-cut = len(found) * 9 // 10
+y[AT] = which
+cut = len(windows) * 9 // 10
 known = set(windows[:cut])
-new = [b for b in range(cut, len(found)) if windows[b] not in known]  # a text repeats itself: count only what is new
+new = [b for b in range(cut, len(windows)) if windows[b] not in known]  # a text repeats itself: count only what is new
 
-print(f"{len(found)} articles; the tests are {len(new)} of the last tenth whose surroundings are new")
+print(f"{len(windows)} articles; the tests are {len(new)} of the last tenth whose surroundings are new")
 print(f'always "a":          {np.mean(y[AT, new] == 1):6.1%} right')
 for bidirectional in (False, True):
     rng = np.random.default_rng(0)

@@ -203,6 +203,25 @@ def test_without_matplotlib_one_sentence_says_so(book: Path, tmp_path: Path, mon
     assert "matplotlib is missing" in capsys.readouterr().out and not (tmp_path / "training.svg").exists()
 
 
+def test_compare_puts_one_direction_beside_both_where_the_next_letter_decides(capsys: Captured) -> None:
+    assert run("compare", "--task", "article", "--cells", "rnn", "--hidden", 8, "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    one, both = found["cells"]["rnn"], found["cells"]["rnn, both"]
+    assert one["right"] < found["baseline"] + 0.05 and both["right"] > 0.9 and both["weights"] > one["weights"]
+
+
+def test_compare_shows_every_cell_beside_the_baselines(capsys: Captured, tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_text("the state of a cell is all that it keeps. " * 60, encoding="utf-8")
+    options = "--cells", "rnn", "gru-update", "--hidden", 4, "--epochs", 20, "--json"
+    assert run("compare", "--file", tmp_path / "text.txt", *options) == 0
+    found = json.loads(capsys.readouterr().out)
+    kinds = len(set("the state of a cell is all that it keeps. "))
+    recurrent = {"rnn": 1, "gru-update": 2}
+    for cell, row in found["cells"].items():
+        assert row["weights"] == recurrent[cell] * 4 * (kinds + 4 + 1) + 5 * kinds and 1 < row["perplexity"] < kinds
+    assert set(found["baselines"]) == {"1-gram", "2-gram", "3-gram"}
+
+
 # ------------------------------------------------------------------------------------------------------- the README
 def test_the_readme_holds_exactly_two_shell_blocks_of_one_line() -> None:
     blocks = re.findall(r"^```(?:sh|bash|shell|console)\n(.*?)^```", README, re.M | re.S)

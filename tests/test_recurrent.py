@@ -519,6 +519,12 @@ def test_a_sequence_goes_on_with_the_state_of_an_earlier_call() -> None:
             assert apart(b.data, a.data) <= 1e-14
 
 
+def test_a_state_stacked_along_the_batch_is_the_array_that_it_is() -> None:
+    net, x, first = net_of("rnn tanh", num_layers=2), normal(2, 4, 2, D), normal(3, 2, 2, H)
+    by_rows = F.stack([Tensor(first[:, row], requires_grad=True) for row in range(2)], axis=1)
+    np.testing.assert_array_equal(net(x, by_rows)[0].data, net(x, first)[0].data)
+
+
 def test_the_backward_direction_in_two_calls_is_the_one_in_one() -> None:
     cell, x = net_of("lstm").cells["l0"], normal(2, 7, B, D)
     whole, (h, c) = nn.unroll(cell, x, direction="backward")

@@ -122,7 +122,8 @@ class Recurrent(Module):
 
 def one_of(states: Tensor, i: int) -> Tensor:
     """The state of one cell, of those of all; of a last state the tensor itself, which tells where it was made."""
-    return states.inputs[i] if states.op is ops.STACK else states[i]
+    along_cells = states.op is ops.STACK and (states.settings or {})["axis"] == -states.ndim
+    return states.inputs[i] if along_cells else states[i]
 
 
 def suffix(layer: int, direction: Direction) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from typing import Any
 
 import numpy as np
@@ -503,3 +504,22 @@ def test_errors_of_the_primitives_have_the_right_type() -> None:
     for index in (np.array([True, False]), [0.5], leaf([1.0]), True):
         with pytest.raises(TypeError, match="getitem"):
             x[index]
+
+
+@pytest.mark.parametrize(("a", "b"), [((4, 3, 0), (0, 5)), ((4, 3, 2), (2, 0)), ((4, 0, 2), (2, 5)),
+                                      ((0, 3, 2), (2, 5))])
+def test_products_of_a_stack_with_nothing_in_it_are_zeros_and_so_are_their_gradients(a: Any, b: Any) -> None:
+    x, y = leaf(np.ones(a)), leaf(np.ones(b))
+    z = x @ y
+    assert z.shape == (*a[:2], b[1]) and not z.data.any()
+    z.backward(np.ones(z.shape))
+    assert x.grad.shape == a and y.grad.shape == b and not x.grad.any() and not y.grad.any()
+
+
+def test_the_factors_of_a_product_may_be_results_where_many_seeds_are_swept() -> None:
+    A, h = normal(1, 4, 3), leaf(normal(2, 3, 5))
+    y = A @ F.tanh(h)
+    seeds = normal(3, 6, 4, 5)
+    totals: dict[Tensor, Any] = {y: seeds}
+    deque(sweep(totals), maxlen=0)
+    assert apart(np.asarray(totals[h]), (A.T @ seeds) * (1 - np.tanh(h.data) ** 2)) <= 1e-14

@@ -139,13 +139,19 @@ def pow_db(g: Array, y: Array, a: Array, b: Array) -> Array:
     return g * y * np.log(np.where(a == 0, 1, a))  # 0ᵇ stays 0
 POW = Op("pow", "y = aᵇ", np.power, pow_da, pow_db, elementwise=True)
 
+def matmul_forward(a: Array, b: Array) -> Any:
+    if a.ndim > 2 == b.ndim and a.size:  # all rows in one product: matmul would make one for each matrix of the stack
+        return (a.reshape(-1, a.shape[-1]) @ b).reshape(*a.shape[:-1], b.shape[1])
+    return np.matmul(a, b)
 def matmul_da(g: Array, y: Array, a: Array, b: Array) -> Array:
     if b.ndim == 1:  # a vector on the right is a column
         g, b = g[..., None], b[:, None]
-    return g @ b.mT if a.ndim > 1 else (g[..., None, :] @ b.mT)[..., 0, :]
+    return matmul_forward(g, b.mT) if a.ndim > 1 else (g[..., None, :] @ b.mT)[..., 0, :]
 def matmul_db(g: Array, y: Array, a: Array, b: Array) -> Any:
     if a.ndim == b.ndim == g.ndim == 2:
         return a.T.dot(g)  # unlike matmul it stays in BLAS for a batch of one
+    if a.ndim > 2 == b.ndim and a.size and g.size:
+        g, a = g.reshape(*g.shape[: g.ndim - a.ndim], -1, g.shape[-1]), a.reshape(-1, a.shape[-1])
     if a.ndim == b.ndim == 2 and g.ndim == 3:
         return Outer(a, g)
     if b.ndim == 1:
@@ -153,7 +159,7 @@ def matmul_db(g: Array, y: Array, a: Array, b: Array) -> Any:
     if a.ndim == 1:  # a vector on the left is a row
         a, g = a[None, :], g[..., None, :]
     return a.mT @ g if b.ndim > 1 else (a.mT @ g)[..., 0]
-MATMUL = Op("matmul", "y = a b", np.matmul, matmul_da, matmul_db, broadcasts=True)
+MATMUL = Op("matmul", "y = a b", matmul_forward, matmul_da, matmul_db, broadcasts=True)
 
 # --------------------------------------------------------------------------------------------- functions of one array
 def tanh_dx(g: Array, y: Array, x: Array) -> Any:

@@ -94,7 +94,7 @@ def _sweep(totals: dict[Tensor, Array]) -> Generator[Edge, bool | None, None]:
                 if not fits and d.shape != seeds + z.shape: d = fitted(d, node, 1, seeds)
                 if not (yield node, 1, g, d):
                     total = get(z)
-                    if total is None: totals[z] = d
+                    if total is None: totals[z] = d if fits or z.op is None else np.asarray(d)  # rules take no factors
                     elif z in owned: total += d
                     else: own(z, total + d)
         else:

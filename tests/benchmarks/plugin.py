@@ -14,6 +14,7 @@ from peers import Skip, chain, contestant  # the harness that loads this file
 
 from tinygrad_rnn import Tensor, bptt, scope
 from tinygrad_rnn.functional import cross_entropy, stack, tanh
+from tinygrad_rnn.fused import rnn
 
 
 @contestant("ops", "tinygrad_rnn")
@@ -54,7 +55,22 @@ def training_step(case: Any) -> Any:
 
 @contestant("decomp", "tinygrad_rnn")
 def term_matrix(case: Any) -> Any:
-    """The norms of A[t,k] for W, from the forward pass on: a loss at every step, then all of them in one go."""
+    """The norms of A[t,k] for W, from the forward pass on: a fused layer, and the losses of all steps at once."""
+    p = {name: Tensor(value, requires_grad=True) for name, value in case.params.items()}
+    h_0, (T, B) = Tensor(case.h0), (case.T, case.B)
+    ids, targets = case.ids.reshape(T, B), case.targets.reshape(T, B)
+
+    def step() -> tuple[float, dict[str, Any]]:
+        hs = rnn(p["Wx"][ids] + p["b"], p["Wh"], h_0)
+        losses = cross_entropy(hs @ p["Wy"] + p["by"], targets, "none").sum(-1) / B
+        return losses.data.sum(), {"norms": bptt.terms(losses, p["Wh"]).norms}
+
+    return step
+
+
+@contestant("decomp", "tinygrad_rnn, step by step")
+def term_matrix_of_the_graph(case: Any) -> Any:
+    """The same from the graph of a loop as one reads it: a loss at every step, then all of them in one go."""
     p = {name: Tensor(value, requires_grad=True) for name, value in case.params.items()}
     h_0, targets = Tensor(case.h0), case.targets.reshape(case.T, case.B)
 

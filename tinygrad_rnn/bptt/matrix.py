@@ -20,30 +20,39 @@ from ..recording import walk
 from ..steps import recurrence_edges, step_of
 from ..sweep import order
 from ..tensor import Tensor
-from .parts import by_step, reached
+from .layers import layer_of, layer_pieces
+from .parts import by_step, by_time, reached
 from .tables import Printed, norm, norms, terms_table
 from .uses import Step, Use, made_before, reads
 
-Piece = tuple[Step, tuple[int, ...], Any]  # k, the places of some losses, and their terms (losses, *W.shape)
+Piece = tuple[Step, Sequence[int], Any]  # k, the places of some losses, and their terms (losses, *W.shape)
 
 
 @dataclass(frozen=True, repr=False)
 class Terms(Printed):
     """A[t,k] = ∂E_t/∂W⁽ᵏ⁾, rows t by loss, columns k by step of use (19), T losses and K steps.
 
-    norms (T, K) are ‖A[t,k]‖ (Frobenius), columns (K, *W.shape) all that use k contributes, total (*W.shape) dE/dW of
-    E = Σ E_t. The rest is computed when it is first asked for. Norms of terms do not add up to the norm of their sum.
+    norms (T, K) are ‖A[t,k]‖ (Frobenius). The rest is computed when it is first asked for: columns (K, *W.shape), all
+    that use k contributes, total (*W.shape), dE/dW of E = Σ E_t, and whole terms. Norms of terms do not add up to the
+    norm of their sum.
     """
 
     parameter: Tensor
-    losses: tuple[Tensor, ...]
+    losses: Sequence[Tensor]
     steps: tuple[Step, ...]
     norms: Array
-    columns: Array
 
     @property
     def total(self) -> Array:
         return np.asarray(self.columns.sum(0))
+
+    @cached_property
+    def columns(self) -> Array:
+        """What each use contributes to all losses, (K, *W.shape)."""
+        found = np.zeros((len(self.steps), *self.parameter.shape))
+        for k, _, d in pieces(self.losses, self.parameter):
+            found[self.steps.index(k)] += summed(d)
+        return found
 
     @cached_property
     def rows(self) -> Array:
@@ -91,26 +100,33 @@ class Terms(Printed):
 
 
 def terms(losses: Sequence[Tensor], parameter: Tensor) -> Terms:
-    """The matrix A[t,k] of all losses at once: their norms and sums by use; the rest on request.
+    """The matrix A[t,k] of all losses at once: their norms; the rest on request.
 
-    Raises ValueError where a loss is not a scalar or given twice, where none depends on W, or nothing has a step.
+    losses: scalars, or one tensor (T,) of them. Raises ValueError where a loss is not a scalar or given twice, where
+    none depends on W, or nothing has a step.
     """
-    if isinstance(losses, Tensor):
-        raise TypeError("terms: expected a sequence of losses; explain takes one")
-    if not losses or len(set(losses)) != len(losses):
+    if isinstance(losses, Tensor) and losses.ndim != 1:
+        raise ValueError(f"terms: losses of shape {losses.shape}; expected scalars, or one tensor (T,) of them")
+    if not isinstance(losses, Tensor) and (not losses or len(set(losses)) != len(losses)):
         raise ValueError(f"terms: of {len(losses)} losses {len(set(losses))} are different; expected all, at least one")
-    reached(losses, parameter)
-    found: dict[Step, list[tuple[tuple[int, ...], Array]]] = {}
-    columns: dict[Step, Array] = {}
+    losses = losses if isinstance(losses, Tensor) else tuple(losses)
+    if layer_of(losses, parameter) is None:
+        losses = tuple(losses)
+        reached(losses, parameter)
+    return Terms(parameter, losses, *norms_of_terms(losses, parameter))
+
+
+def norms_of_terms(losses: Sequence[Tensor], parameter: Tensor) -> tuple[tuple[Step, ...], Array]:
+    """The steps that use W, and ‖A[t,k]‖ for each."""
+    found: dict[Step, list[tuple[Sequence[int], Array]]] = {}
     for k, places, d in pieces(losses, parameter):
         found.setdefault(k, []).append((places, sizes(d)))
-        columns[k] = columns[k] + summed(d) if k in columns else summed(d)
-    steps = tuple(sorted(found, key=lambda k: -1 if k is None else k))
+    steps = tuple(sorted(found, key=by_time))
     table = np.zeros((len(losses), len(steps)))
     for column, k in enumerate(steps):
         for places, size in found[k]:
-            table[list(places), column] = size
-    return Terms(parameter, tuple(losses), steps, table, np.stack([columns[k] for k in steps]))
+            table[rows_at(places), column] = size
+    return steps, table
 
 
 # ------------------------------------------------------------------------------------- of the terms of several losses
@@ -118,19 +134,35 @@ def sizes(d: Any) -> Array:
     """The norm of each; of Σ_b a_b g_bᵀ by ‖·‖² = Σ (a_b·a_c)(g_b·g_c), where a batch is smaller than W."""
     if type(d) is not Outer or d.a.shape[0] > d.a.shape[1]:
         return norms(np.asarray(d))
+    flat = d.g.reshape(len(d.g), -1)
+    with np.errstate(all="ignore"):
+        most = np.vecdot(d.a.ravel(), d.a.ravel()) * np.vecdot(flat, flat)  # ‖a‖² ‖g‖²: no norm is larger
+        squares = most if len(d.a) == 1 else (d.g @ d.g.mT).reshape(len(flat), -1) @ (d.a @ d.a.T).ravel()
+    small = 1e-30 if most.dtype == np.float32 else 1e-200
+    if most.min() > small and most.max() < np.inf and (len(d.a) == 1 or (squares > 1e-3 * most).all()):
+        return np.asarray(np.sqrt(squares))
+    return careful_sizes(d)
+
+
+def careful_sizes(d: Outer) -> Array:
+    """The same where squares would vanish or overflow, or most digits cancel."""
     scale, a_scale = np.abs(d.g).max(axis=(1, 2), initial=0.0), np.abs(d.a).max(initial=0.0)
-    scale[scale == 0], a_scale = 1.0, a_scale or 1.0  # squares of very small numbers would vanish
+    scale[scale == 0], a_scale = 1.0, a_scale or 1.0
     a, g = d.a / a_scale, d.g / scale[:, None, None]
-    if len(a) == 1:
-        found: Array = np.sqrt((a * a).sum() * np.einsum("sbh,sbh->s", g, g))
-    else:
-        g_gram, a_gram = g @ g.mT, a @ a.T
-        squares = np.tensordot(g_gram, a_gram)
-        found = np.sqrt(np.maximum(0.0, squares))
-        most = np.sqrt(np.diagonal(g_gram, axis1=1, axis2=2)) @ np.sqrt(a_gram.diagonal())
-        if (cancelled := squares < 1e-3 * most**2).any():  # a difference of squares has lost digits there
-            found[cancelled] = norms(a.T @ g[cancelled])
+    g_gram, a_gram = g @ g.mT, a @ a.T
+    squares = np.tensordot(g_gram, a_gram)
+    found = np.sqrt(np.maximum(0.0, squares))
+    most = np.sqrt(np.diagonal(g_gram, axis1=1, axis2=2)) @ np.sqrt(a_gram.diagonal())
+    if (cancelled := squares < 1e-3 * most**2).any():  # a difference of squares has lost digits there
+        found[cancelled] = norms(a.T @ g[cancelled])
     return np.asarray(found * scale * a_scale)
+
+
+def rows_at(places: Sequence[int]) -> Any:
+    """The places as an index: a slice where they follow one another, which NumPy reads much sooner."""
+    if type(places) is not range:
+        return list(places)
+    return slice(places.start, places.stop if places.stop >= 0 else None, places.step)
 
 
 def summed(d: Any, chosen: Array | None = None) -> Array:
@@ -151,6 +183,9 @@ def along(d: Any, direction: Array) -> Array:
 # ----------------------------------------------------------------------------------------------------------- the sweeps
 def pieces(losses: Sequence[Tensor], parameter: Tensor) -> Iterator[Piece]:
     """The terms, each (t, k) once, those of many losses at a time."""
+    if (layer := layer_of(losses, parameter)) is not None:
+        yield from layer_pieces(losses, layer)
+        return
     nodes = order(losses)
     before = made_before(nodes, parameter)
     used = {edge: k for k, edge in reads(nodes, parameter, before)}

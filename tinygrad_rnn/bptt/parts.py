@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from .. import fused
 from ..ops import Array
 from ..recording import walk
 from ..steps import is_recurrence, is_state, step_of
@@ -131,5 +132,8 @@ def reached(losses: Sequence[Tensor], parameter: Tensor) -> None:
     if parameter.op is None and is_state(parameter) and len(readers) > 1:
         raise ValueError(f"{parameter.name or 'the parameter'} was made at step 0, as an h_0 is, but {len(readers)} "
                          "steps read it: make a weight outside the loop")
+    if any(node.op is fused.RNN for node in nodes):
+        raise ValueError("a fused layer is one node, with nothing between its steps to look at: build the network with "
+                         "fused=False")
     if all(step_of(x) is None for x in (*losses, *inside)):
         raise ValueError("nothing in this graph has a step: put the body of the loop into `with scope(t=t):`")

@@ -30,6 +30,7 @@ class Cell(Module):
 
     states: tuple[str, ...] = ("h",)
     gates: tuple[str, ...] = ()  # in PyTorch's order, for cells that PyTorch has
+    fused: Any = None  # all steps as one node, as `RNNCell.fused`, where a cell has such a form
 
     def __init__(self, input_size: int, hidden_size: int, bias: bool = True, *, initial: Initial = 0.0,
                  rng: np.random.Generator, dtype: Any = np.float64) -> None:

@@ -10,7 +10,9 @@ from typing import Any, Literal
 import numpy as np
 
 from .. import functional as F
+from .. import fused
 from ..functional import sigmoid, tanh
+from ..ops import Array
 from ..tensor import Tensor
 from .cell import Cell, affine
 from .layers import flags, number, times
@@ -37,6 +39,12 @@ class RNNCell(Cell):
     def forward(self, x: Any, h: Tensor) -> Tensor:
         z = affine(x, self.U, h, self.W, self.b)
         return NONLINEARITIES[self.nonlinearity](z).named("h")
+
+    def fused(self, xs: Any, h: Tensor, *, backward: bool, present: Array | None) -> Tensor:
+        """The same for all steps as one node: xs (T, B, D), or ids (T, B), to h (T, B, H)."""
+        a = times(xs, self.U)
+        a = a if self.b is None else a + self.b
+        return fused.rnn(a, self.W, h, self.nonlinearity, backward=backward, present=present).named("h")
 
 
 class LSTMCell(Cell):

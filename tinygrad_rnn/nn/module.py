@@ -36,6 +36,15 @@ class Module:
     def forward(self, *args: Any, **settings: Any) -> Any:
         raise TypeError(f"{type(self).__name__} defines no forward")
 
+    def __repr__(self) -> str:
+        named = list(self.named_parameters())
+        width = max((len(name) for name, _ in named), default=0)
+        lines = [f"{type(self).__name__}: {sum(p.size for _, p in named):,} numbers in {len(named)} parameters"]
+        for name, p in named:
+            called = f", called {p.name}" if p.name != name.rpartition(".")[2] else ""
+            lines.append(f"  {name.ljust(width)}  {' × '.join(map(str, p.shape)) or 'one number'}{called}")
+        return "\n".join(lines)
+
     def held(self) -> Iterator[tuple[str, Any]]:
         """The attributes with their names; lists, tuples and dicts one level deep: 'layers.0'."""
         for name, value in vars(self).items():

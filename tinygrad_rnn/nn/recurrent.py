@@ -15,11 +15,11 @@ from .. import ops
 from ..ops import Array
 from ..scope import scope
 from ..tensor import Tensor
-from .cell import Cell, State
+from .cell import Cell, State, rows_of
 from .cells import GRUCell, LSTMCell, RNNCell
 from .layers import flags, sizes
 from .module import Module, Parameter
-from .unroll import Direction, each, step, unroll
+from .unroll import Direction, each, presence, step, unroll
 
 DIRECTIONS: tuple[Direction, ...] = ("forward", "backward")
 
@@ -31,16 +31,22 @@ class Recurrent(Module):
     parameters of their own, one of which goes from t = T to 1. dropout: the chance that an output between two layers is
     zeroed while training. Further options go to each cell. The cells are in `cells`, under PyTorch's suffixes 'l0',
     'l0_reverse', 'l1', …; their parameters are named W, W' (backward), and W_l0, W_l0', … where layers are stacked.
+
+    fused: each layer as one node (`fused.py`) instead of the graph of its steps, where the cell has such a form: the
+    same numbers, sooner, but nothing between the steps to look at. ValueError for a cell that has none.
     """
 
     def __init__(self, cell: type[Cell], input_size: int, hidden_size: int, num_layers: int = 1, *,
-                 batch_first: bool = False, dropout: float = 0.0, bidirectional: bool = False,
+                 batch_first: bool = False, dropout: float = 0.0, bidirectional: bool = False, fused: bool = False,
                  rng: np.random.Generator, **options: Any) -> None:
         sizes(input_size=input_size, hidden_size=hidden_size, num_layers=num_layers)
-        flags(batch_first=batch_first, bidirectional=bidirectional)
+        flags(batch_first=batch_first, bidirectional=bidirectional, fused=fused)
+        if fused and cell.fused is None:
+            raise ValueError(f"fused: {cell.__name__} has no fused form; RNNCell has")
         F.check_probability(dropout)
         self.input_size, self.hidden_size, self.num_layers = input_size, hidden_size, num_layers
         self.batch_first, self.dropout, self.bidirectional, self.rng = batch_first, dropout, bidirectional, rng
+        self.fused = fused
         self.directions = DIRECTIONS[:1 + bidirectional]
         self.cells: dict[str, Cell] = {}
         named: set[Parameter] = set()
@@ -59,24 +65,27 @@ class Recurrent(Module):
 
         xs (T, B, D), or integer ids (T, B); output (T, B, K H); both with B first if `batch_first`. state, the one
         before the first step, and state_T: (L K, B, H), or a tuple of such, as (h, c); in the order of `cells`. Of a
-        backward direction the last state is the one at t = 1. lengths and start, the first t: see `unroll`.
-        Raises ValueError for wrong shapes and lengths, and for a last state that goes on at steps it has seen: give
-        `start`, or detach() it.
+        backward direction the last state is the one at t = 1. lengths and start, the first t, which tells the nodes of
+        a graph apart and matters to nothing else: see `unroll`. Raises ValueError for wrong shapes and lengths, and for
+        a last state that goes on at steps it has seen: give `start`, or detach() it.
         """
         if self.batch_first:
             xs = self.time_first(xs)
-        outputs, states = self.steps(xs, state, lengths=lengths, start=start)
-        output = F.stack(outputs, axis=1 if self.batch_first else 0)
+        if self.fused:
+            output, states = self.at_once(xs, state, lengths)
+            output = output.transpose(1, 0, 2) if self.batch_first else output
+        else:
+            outputs, states = self.steps(xs, state, lengths=lengths, start=start)
+            output = F.stack(outputs, axis=1 if self.batch_first else 0)
         return output, each(lambda *parts: F.stack(parts), *states)
 
     def time_first(self, xs: Tensor | Array | Sequence[Any]) -> Tensor | Array:
         """(T, B, …) of (B, T, …)."""
-        if isinstance(xs, list | tuple) and any(isinstance(row, Tensor) for row in xs):
-            xs = F.stack(xs)
+        xs = whole(xs)
         if np.ndim(xs) < 2:
             raise ValueError(f"{type(self).__name__}: xs has shape {np.shape(xs)}; expected (B, T, {self.input_size}), "
                              "or integer ids (B, T)")
-        return xs.transpose(1, 0, *range(2, xs.ndim)) if isinstance(xs, Tensor) else np.swapaxes(np.asarray(xs), 0, 1)
+        return xs.transpose(1, 0, *range(2, xs.ndim)) if isinstance(xs, Tensor) else np.swapaxes(xs, 0, 1)
 
     def steps(self, xs: Tensor | Array | Sequence[Any], state: State = None, *, lengths: Any = None,
               start: int = 1) -> tuple[list[Tensor], list[State]]:
@@ -91,17 +100,42 @@ class Recurrent(Module):
                                        layer=layer, direction=direction, start=start)
                 found.append(outputs)
                 states.append(last)
-            xs = [self.joined(layer, start + i, parts) for i, parts in enumerate(zip(*found))]
+            xs = [self.joined(parts, layer, t=start + i) for i, parts in enumerate(zip(*found))]
         return list(xs), states
+
+    def at_once(self, xs: Tensor | Array | Sequence[Any], state: State, lengths: Any) -> tuple[Tensor, list[State]]:
+        """The same of fused layers: output (T, B, K H), and the last state of each of `cells`."""
+        xs = whole(xs)
+        if np.ndim(xs) < 2 or not len(xs):
+            raise ValueError(f"{type(self).__name__}: xs has shape {np.shape(xs)}; expected (T, B, {self.input_size}), "
+                             "or integer ids (T, B), and at least one step")
+        batch_size = rows_of(xs[0], self.input_size)
+        present = None if lengths is None else presence(lengths, len(xs), batch_size)
+        if present is not None:  # padding may be nan, and ids outside
+            xs = F.where(present, xs, 0.0) if isinstance(xs, Tensor) else np.where(
+                present[..., 0] if xs.ndim == 2 else present, xs, 0)
+        states, given = [], self.given(state)
+        for layer in range(self.num_layers):
+            found = []
+            for direction in self.directions:
+                cell, s = self.cells[suffix(layer, direction)], next(given)
+                with scope(layer=layer, direction=direction):
+                    s = cell.initial_state(batch_size) if s is None else s
+                    cell.fit(s, batch_size, "got")
+                    hs = cell.fused(xs, s, backward=direction == "backward", present=present)
+                    states.append(hs[0 if direction == "backward" else -1])
+                    found.append(hs if present is None else F.where(present, hs, 0.0))
+            xs = output = self.joined(found, layer)
+        return output, states
 
     def read(self, xs: Any, i: int, t: int) -> Tensor | Array:
         """One x_t, which both directions read."""
         with scope(t=t):
             return step(xs[i])
 
-    def joined(self, layer: int, t: int, parts: tuple[Tensor, ...]) -> Tensor:
+    def joined(self, parts: Sequence[Tensor], layer: int, **step: int) -> Tensor:
         """[h_t, h'_t], or h_t in one direction, with dropout on the way to a next layer."""
-        with scope(layer=layer, t=t):
+        with scope(layer=layer, **step):
             y = F.concat(parts, -1).named("h") if len(parts) > 1 else parts[0]
             if self.dropout and self.training and layer < self.num_layers - 1:
                 y = F.dropout(y, self.dropout, rng=self.rng)
@@ -118,6 +152,13 @@ class Recurrent(Module):
                                  f"{self.hidden_size}), one for each of {', '.join(self.cells)}")
         parts = each(F.as_tensor, tuple(state) if isinstance(state, list) else state)
         return (each(lambda part, i=i: one_of(part, i), parts) for i in range(count))
+
+
+def whole(xs: Tensor | Array | Sequence[Any]) -> Tensor | Array:
+    """A list of steps, or of rows, in one."""
+    if isinstance(xs, list | tuple) and any(isinstance(x, Tensor) for x in xs):
+        return F.stack(xs)
+    return xs if isinstance(xs, Tensor) else np.asarray(xs)
 
 
 def one_of(states: Tensor, i: int) -> Tensor:

@@ -1,25 +1,18 @@
 """What one small operation costs, forward and backward, beside PyTorch eager and plain NumPy, in one run.
 
-    python tests/benchmarks/small_operations.py
+    OPENBLAS_NUM_THREADS=1 python tests/benchmarks/small_operations.py
 
-A chain of 1,000 tanh, add and multiply on (1, 16) and the sum of its end, differentiated by x, w and b. The contestants
-take turns, and each is judged by the median of its turns. Only the ratios mean anything on another machine.
+A chain of 1,000 tanh, add and multiply on (1, 16) and the sum of its end, differentiated by x, w and b. Only the ratios
+mean anything on another machine.
 """
 
 from __future__ import annotations
 
-import os
-
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-
-import gc
-import platform
-import statistics
-import time
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from timing import machine, medians, rows
 
 from tinygrad_rnn import Tensor
 from tinygrad_rnn.functional import tanh
@@ -84,37 +77,19 @@ def numpy_by_hand(arrays: list[Any]) -> Callable[[], list[Any]]:
 
 
 def main() -> None:
-    print(f"{os.cpu_count()} cores, Python {platform.python_version()}, NumPy {np.__version__}\n")
-    print("| µs per operation, forward and backward | " + " | ".join(("float64", "float32")) + " |\n|---|---|---|")
-    medians: dict[str, list[float]] = {}
-    for dtype in (np.float64, np.float32):
+    print(f"{machine()}\n")
+    print("| µs per operation, forward and backward | float64 | float32 |\n|---|---|---|")
+    columns = {}
+    for dtype, tolerance in ((np.float64, 1e-10), (np.float32, 1e-3)):
         rng = np.random.default_rng(0)
         arrays = [rng.normal(mean, sd, (1, 16)).astype(dtype) for mean, sd in ((0, 1), (1.1, 0.05), (0, 0.001))]
-        steps: dict[str, Any] = {"NumPy by hand": numpy_by_hand(arrays), "tinygrad_rnn": ours(arrays)}
+        steps = {"NumPy by hand": numpy_by_hand(arrays), "tinygrad_rnn": ours(arrays)}
         try:
             steps["PyTorch eager"] = torch_eager(arrays)
         except ImportError:
             print("(no PyTorch here: its row is left out)")
-        expected = steps["NumPy by hand"]()
-        for step in steps.values():
-            for got, want in zip(step(), expected):
-                tolerance = 1e-3 if dtype is np.float32 else 1e-10
-                assert np.abs(np.asarray(got) - want).max() <= tolerance * np.abs(want).max()
-        gc.collect()
-        gc.freeze()  # so that one contestant's collections do not walk over another's library
-        times: dict[str, list[float]] = {name: [] for name in steps}
-        for _ in range(ROUNDS):
-            for name, step in steps.items():
-                start = time.perf_counter()
-                step()
-                times[name].append(time.perf_counter() - start)
-        for name, taken in times.items():
-            medians.setdefault(name, []).append(1e6 * statistics.median(taken) / N)
-    for name, columns in medians.items():
-        print(f"| {name} | " + " | ".join(f"{value:.2f}" for value in columns) + " |")
-    if "PyTorch eager" in medians:
-        ratios = [a / b for a, b in zip(medians["tinygrad_rnn"], medians["PyTorch eager"])]
-        print("| tinygrad_rnn / PyTorch eager | " + " | ".join(f"**{ratio:.2f}**" for ratio in ratios) + " |")
+        columns[str(dtype)] = medians(steps, ROUNDS, tolerance)
+    print(rows(columns, 1e-6 * N, "tinygrad_rnn", "PyTorch eager"))
 
 
 if __name__ == "__main__":

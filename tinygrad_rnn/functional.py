@@ -150,16 +150,17 @@ def cross_entropy(logits: Any, target: Any, reduction: Reduction = "mean") -> Te
     Raises ValueError where shapes do not fit, IndexError for an id outside 0 … V-1.
     """
     logits, y = as_tensor(logits), fixed(target)
-    place = told(current().scope)
     if y.dtype.kind not in "iu":
         if y.shape != logits.shape:
-            raise ValueError(f"cross_entropy: rows of probabilities {y.shape} for logits {logits.shape}{place}")
+            raise ValueError(f"cross_entropy: rows of probabilities {y.shape} for logits {logits.shape}"
+                             f"{told(current().scope)}")
         return reduced(-(log_softmax(logits) * y.astype(logits.dtype)).sum(-1), reduction)
     if logits.ndim == 0 or y.shape != logits.shape[:-1]:
-        raise ValueError(f"cross_entropy: ids of shape {y.shape} for logits {logits.shape}{place}; "
+        raise ValueError(f"cross_entropy: ids of shape {y.shape} for logits {logits.shape}{told(current().scope)}; "
                          f"expected {logits.shape[:-1]}")
     if y.size and not (y.min() >= 0 and y.max() < logits.shape[-1]):
-        raise IndexError(f"cross_entropy: ids from {y.min()} to {y.max()} for {logits.shape[-1]} classes{place}")
+        raise IndexError(f"cross_entropy: ids from {y.min()} to {y.max()} for {logits.shape[-1]} classes"
+                         f"{told(current().scope)}")
     return reduced(apply(ops.CROSS_ENTROPY, (logits,), {"target": y}), reduction)
 
 

@@ -274,11 +274,17 @@ def log_softmax_dx(g: Array, y: Array, x: Array, *, axis: int) -> Any:
 LOG_SOFTMAX = Op("log_softmax", "y_k = x_k - ln Σ eˣʲ", log_softmax_forward, log_softmax_dx)
 
 def cross_entropy_forward(q: Array, *, target: Array) -> tuple[Array, Array]:
-    log_prediction = log_softmax_forward(q, axis=-1)
-    error, hit = np.exp(log_prediction), np.broadcast_to(target[..., None], (*q.shape[:-1], 1))
-    np.put_along_axis(error, hit, 0, -1)
-    np.put_along_axis(error, hit, -error.sum(-1, keepdims=True), -1)  # ŷ - 1 to the last digit
-    return -np.take_along_axis(log_prediction, hit, -1)[..., 0], error
+    shifted = q - by_real(q).max(-1, keepdims=True)
+    error = np.exp(shifted, order="C")
+    total = error.sum(-1, keepdims=True)
+    error /= total
+    rows = error.reshape(-1, q.shape[-1])
+    ids = target if target.shape == q.shape[:-1] else np.broadcast_to(target, q.shape[:-1])
+    at = np.arange(len(rows)), ids.ravel()
+    E = np.log(total).ravel() - shifted.reshape(rows.shape)[at]
+    rows[at] = 0
+    rows[at] = -rows.sum(-1)  # ŷ - 1 to the last digit
+    return E.reshape(q.shape[:-1]), error
 def cross_entropy_dq(g: Array, error: Array, q: Array, *, target: Array) -> Array: return g[..., None] * error
 CROSS_ENTROPY = Op("cross_entropy", "E = -ln softmax(q)[target], dE/dq = ŷ - y",
                    cross_entropy_forward, cross_entropy_dq, saves=True)

@@ -53,6 +53,26 @@ def training_step(case: Any) -> Any:
     return step
 
 
+@contestant("lm", "tinygrad_rnn, fused")
+def fused_training_step(case: Any) -> Any:
+    """The layer as one node."""
+    if case.cell != "rnn":
+        raise Skip()
+    p = {name: Tensor(value, requires_grad=True) for name, value in case.params.items()}
+    h_0, ids = Tensor(case.h0), case.ids.reshape(case.T, case.B)
+    targets = case.targets.reshape(case.T, case.B)
+
+    def step() -> tuple[float, dict[str, Any]]:
+        for parameter in p.values():
+            parameter.grad = None
+        hs = rnn(p["Wx"][ids] + p["b"], p["Wh"], h_0)
+        loss = cross_entropy(hs @ p["Wy"] + p["by"], targets, "sum") / case.B
+        loss.backward()
+        return loss.item(), {name: parameter.grad for name, parameter in p.items()}
+
+    return step
+
+
 @contestant("decomp", "tinygrad_rnn")
 def term_matrix(case: Any) -> Any:
     """The norms of A[t,k] for W, from the forward pass on: a fused layer, and the losses of all steps at once."""

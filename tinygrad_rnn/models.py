@@ -76,7 +76,9 @@ class Sentiment(ManyToOne):
 
     def forward(self, xs: Any, lengths: Any = None) -> Tensor:
         """xs (T, B, D), or ids (T, B), to logits q (B,)."""
-        return super().forward(xs, lengths)[:, 0]
+        q = super().forward(xs, lengths)
+        with scope(t=len(xs)):
+            return q[:, 0].named("q")
 
     def positive(self, xs: Any, lengths: Any = None) -> Array:
         """Is ŷ > 0.5? (B,) of bool."""

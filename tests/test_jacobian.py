@@ -407,6 +407,10 @@ def test_w_of_3_explodes_from_0_and_vanishes_from_a_half() -> None:
         product *= 3 * (1 - h * h)
     assert vanishes.norms[-1, 0] == pytest.approx(product, rel=1e-11)
     assert all(prove_decay(explodes)) and all(prove_decay(vanishes))
+    assert [w.route.split(",")[0] for w in prove_decay(explodes)][:2] == ["product of one-step Jacobians (18)",
+                                                                          "complex step"]
+    # differences see nothing of what has vanished, and are worthless where it bends: only lags of honest size are told
+    assert all(w.tolerance < 1e-6 for w in prove_decay(vanishes) if "differences" in w.route)
 
 
 @pytest.mark.parametrize(("bias", "left"), [(1, 1.6e-7), (5, 0.71)])
@@ -433,7 +437,8 @@ def test_decay_has_every_lag_newest_first_and_is_proved(cell: str) -> None:
             gates = d.jacobians[lag - 1, b] - d.direct[lag - 1, b]
             assert d.gate_norms[lag - 1, b] == pytest.approx(np.linalg.norm(gates, 2), rel=1e-13)
     found = prove_decay(d)
-    assert len(found) == 2 and all(found)
+    assert [w.tolerance < 1e-11 for w in found] == [True, True, False] and all(found)
+    assert found[2].route.startswith("differences") and found[2].error < 1e-8
 
 
 def test_one_steps_are_one_step_jacobians_in_groups_of_any_size(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -447,11 +452,11 @@ def test_one_steps_are_one_step_jacobians_in_groups_of_any_size(monkeypatch: pyt
 
 
 @pytest.mark.parametrize("cell", ["RNN", "LSTM", "GRU after z"])
-def test_a_rule_that_is_wrong_by_a_millionth_is_noticed_by_both_routes(cell: str,
-                                                                       monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_rule_that_is_wrong_by_a_millionth_is_noticed_by_all_routes(cell: str,
+                                                                      monkeypatch: pytest.MonkeyPatch) -> None:
     run = Run(cell)
     monkeypatch.setattr(ops.TANH, "rules", (lambda g, y, x: (g - g * y * y) * (1 + 1e-6),))
-    assert [bool(w) for w in prove_decay(decay(run.last))] == [False, False]
+    assert [bool(w) for w in prove_decay(decay(run.last))] == [False, False, False]
 
 
 def test_a_step_that_reads_two_states_back_is_not_a_product_of_single_steps() -> None:
@@ -461,8 +466,8 @@ def test_a_step_that_reads_two_states_back_is_not_a_product_of_single_steps() ->
     for t in range(1, 7):
         with scope(t=t):
             before, h = h, F.tanh(h @ W + before * 0.5).named("h")
-    product, through = prove_decay(decay(h))
-    assert not product and through
+    product, through, differences = prove_decay(decay(h))
+    assert not product and through and differences
 
 
 def test_a_number_that_is_no_number_proves_nothing() -> None:
@@ -486,5 +491,5 @@ def test_the_table_shows_the_lags_and_the_numbers_of_the_largest_row() -> None:
     d = scalar_rnn(3.0, 0.0, 5)
     lines = [line.split() for line in repr(d).splitlines()]
     assert ["5", "243", "3.000", "243", "2.4e+02", "0", "243"] in lines
-    assert "T = 5" in repr(d) and "in the row of the batch" not in repr(d) and "<pre>" in d._repr_html_()
+    assert "T = 5" in repr(d) and "in the row of the batch" not in repr(d) and "smallest σ" in d._repr_html_()
     assert "in the row of the batch where it is largest" in repr(decay(Run("RNN").last))

@@ -51,7 +51,7 @@ class Culprit:
                 f"is wrong by {self.error:.1e} relative")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Report:
     """What a gradient check found. True when the gradient passed and the check could have failed."""
 
@@ -75,7 +75,7 @@ class Report:
     def __bool__(self) -> bool:
         return self.deterministic and not self.failed and not self.vacuous
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         lines = []
         if not self.deterministic:
             lines.append("The function is not deterministic: two runs on the same inputs differ; compare nothing.")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,14 @@ class CharRNN(Module):
         self.layer = Recurrent(kind, len(vocabulary), hidden_size, num_layers, bidirectional=bidirectional, rng=rng,
                                dtype=dtype, **options)
         self.head = Linear(hidden_size * len(self.layer.directions), len(vocabulary), rng=rng, dtype=dtype)
+
+    def __repr__(self) -> str:
+        text = super().__repr__()
+        with suppress(AttributeError, TypeError):  # one that is not whole is printed too
+            count, both = self.layer.num_layers, ", both directions" * self.layer.bidirectional
+            what = f"{self.cell}, {count} layer{'s' * (count > 1)} of {self.layer.hidden_size} units{both}"
+            text = text.replace(":", f" ({what}, {len(self.vocabulary)} characters):", 1)
+        return text
 
     def forward(self, ids: Array, state: State = None) -> tuple[Tensor, State]:
         """ids (T, B) and the layers' state, zeros if None, to logits (T, B, V) and the last state."""

@@ -13,7 +13,7 @@ from .sweep import Edge, sweep
 from .tensor import Tensor
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Recording:
     """d(root)/d(x) for every tensor x that the sweep reached, and what each edge (node, input position) contributed."""
 
@@ -21,6 +21,10 @@ class Recording:
     gradients: dict[Tensor, Array]
     contributions: dict[tuple[Tensor, int], Any]  # arrays; of slices Indexed, which np.asarray spreads
     cut: Container[tuple[Tensor, int]]
+
+    def __repr__(self) -> str:
+        return (f"Recording of the sweep back from {self.root.name or 'a result'}: {len(self.gradients)} gradients, "
+                f"{len(self.contributions)} edges")
 
 
 def record(root: Tensor, gradient: Any = None, cut: Container[tuple[Tensor, int]] = ()) -> Recording:

@@ -10,7 +10,16 @@ from .sweep import order
 from .tensor import Tensor
 
 
-def trace(root: Tensor, **where: Any) -> dict[str, dict[int, Array]]:
+class Trace(dict[str, dict[int, Array]]):
+    """{name: {t: array}}; printed it is its names, steps and shapes."""
+
+    def __repr__(self) -> str:
+        lines = [f"  {name}: t = {min(steps)} … {max(steps)}, each {next(iter(steps.values())).shape}"
+                 for name, steps in self.items()]
+        return "\n".join(["trace[name][t], an array each:", *lines])
+
+
+def trace(root: Tensor, **where: Any) -> Trace:
     """{name: {t: array}} of all that one recurrence made: trace(output)["f"][3] is f_3 (B, H), ["h"][0] is h_0.
 
     root: anything computed from the run, as its output or a loss. where: which recurrence, as layer=0,
@@ -25,4 +34,4 @@ def trace(root: Tensor, **where: Any) -> dict[str, dict[int, Array]]:
         t = step_of(x)
         if t is not None and x.name and lane_of(x) == lane:
             found.setdefault(x.name, {})[t] = x.data
-    return {name: dict(sorted(steps.items())) for name, steps in found.items()}
+    return Trace((name, dict(sorted(steps.items()))) for name, steps in found.items())

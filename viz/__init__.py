@@ -6,10 +6,12 @@
     draw(E, term=Term(E_4, W, k=2))               # one term of W's gradient
 """
 
-from .drawing import Drawing, draw, install
+from .drawing import Drawing, draw
+from .explorer import Explorer, explore
+from .notebook import install
 from .render import NoRendererError
 from .shown import Term
 
 install()
 
-__all__ = ["Drawing", "NoRendererError", "Term", "draw"]
+__all__ = ["Drawing", "Explorer", "NoRendererError", "Term", "draw", "explore"]

@@ -1,15 +1,16 @@
-"""A drawing of a graph, and how tensors show themselves in a notebook."""
+"""A drawing of a graph."""
 
 from __future__ import annotations
 
-from collections.abc import Container
+import gc
+from collections.abc import Container, Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from html import escape
 from pathlib import Path
 from typing import Literal
 
 from tinygrad_rnn.recording import Recording
-from tinygrad_rnn.sweep import order
 from tinygrad_rnn.tensor import Tensor
 
 from . import dot, render, svg
@@ -92,33 +93,22 @@ def draw(root: Tensor, *, values: bool = True, detail: Literal["auto", "ops", "c
         raise TypeError(f"draw: expected a Tensor, got {type(root).__name__}")
     if detail not in ("auto", "ops", "cells", "folded"):
         raise ValueError(f"detail {detail!r}: expected 'auto', 'ops', 'cells' or 'folded'")
-    graph = Graph(root, recording, cut)
-    shown = Shown(graph, term)
-    steps = len(graph.columns)
-    picture = lay_out(graph, shown, choose_detail(steps) if detail == "auto" else detail, values, label_edges) \
-        if steps else None
+    with collector_paused():
+        graph = Graph(root, recording, cut)
+        shown = Shown(graph, term)
+        steps = len(graph.columns)
+        picture = lay_out(graph, shown, choose_detail(steps) if detail == "auto" else detail, values, label_edges) \
+            if steps else None
     return Drawing(graph, shown, picture, values, label_edges)
 
 
-def in_notebook(x: Tensor) -> str:
-    """How a Tensor shows itself in a notebook: a result as its graph, a leaf or a huge graph as text. Never raises."""
+@contextmanager
+def collector_paused() -> Iterator[None]:
+    """All that a picture is made of lives until it is done: looking for cycles among it takes as long as making it."""
+    was_on = gc.isenabled()
+    gc.disable()
     try:
-        results = order([x])
-        stepped = any("t" in node.scope for node in results)
-        if not results or len(results) > (MOST if stepped else MOST // 100):
-            return f"<pre>{escape(repr(x))}</pre>"
-        return draw(x)._repr_html_()
-    except Exception:
-        return text_of(x)
-
-
-def text_of(x: object) -> str:
-    try:
-        return f"<pre>{escape(repr(x))}</pre>"
-    except Exception:
-        return f"<pre>{escape(object.__repr__(x))}</pre>"
-
-
-def install() -> None:
-    """Make this the way in which tensors show themselves in a notebook."""
-    Tensor._repr_html_ = in_notebook  # type: ignore[attr-defined]
+        yield
+    finally:
+        if was_on:
+            gc.enable()

@@ -41,7 +41,7 @@ class Module:
         width = max((len(name) for name, _ in named), default=0)
         lines = [f"{type(self).__name__}: {sum(p.size for _, p in named):,} numbers in {len(named)} parameters"]
         for name, p in named:
-            called = f", called {p.name}" if p.name != name.rpartition(".")[2] else ""
+            called = f", called {p.name}" if p.name not in (None, name.rpartition(".")[2]) else ""
             lines.append(f"  {name.ljust(width)}  {' × '.join(map(str, p.shape)) or 'one number'}{called}")
         return "\n".join(lines)
 

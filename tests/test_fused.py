@@ -215,6 +215,14 @@ def test_many_losses_of_one_step_each_have_their_term() -> None:
     assert apart(a.arrays[:, 0], np.stack([h_0.T @ (part * slope) for part in c])) < 1e-14
 
 
+def test_the_printed_matrix_says_which_terms_of_which_direction_are_explicit() -> None:
+    E, p = one_node_each(NETS["RNN, both"])
+    texts = {name: " ".join(repr(bptt.terms(E, p[name])).split()) for name in ("W", "W'")}
+    assert "On the diagonal (k = t) all is explicit, below it (k < t) implicit." in texts["W"]
+    assert "On the diagonal (k = t) all is explicit, above it (k > t) implicit" in texts["W'"]
+    assert "`explain` tells what of a term is explicit" in " ".join(repr(bptt.terms(list(E), p["W"])).split())
+
+
 @pytest.mark.parametrize("scale", [1.0, 1e-90, 1e-160, 1e160])
 def test_of_a_long_sequence_norms_are_those_of_whole_terms_however_small(scale: float) -> None:
     T, B, H = 200, 3, 5

@@ -12,6 +12,7 @@ from functools import cached_property
 from ..steps import is_recurrence, is_state, lane_of, step_of
 from ..sweep import order
 from ..tensor import Tensor
+from .layers import keeps_steps, layer_of
 
 Step = int | None  # None: used outside every step
 Use = tuple[Tensor, int]  # an edge: node and input position
@@ -119,6 +120,9 @@ def pattern(losses: Sequence[Tensor], parameter: Tensor) -> tuple[set[bool], set
     """How A[t,k] is filled: are states on their way from W to the losses carried to later steps (True), to earlier ones
     (False), or to both; and the places (t, k) at which W reaches E_t over no recurrence edge.
     """
+    if (layer := layer_of(losses, parameter)) is not None:  # its recurrence edges are inside
+        whole = isinstance(losses, Tensor) and keeps_steps(losses, layer)
+        return {not (layer.settings or {})["backward"]}, {(1 if whole else None, 1)}
     read = {node: k for k, edges in uses(losses, parameter).items() for node, _ in edges}
     behind: set[Tensor] = set()  # what depends on a use
     ways = set()

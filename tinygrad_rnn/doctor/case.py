@@ -16,8 +16,9 @@ from ..nn.unroll import Direction
 from ..sweep import sweep
 from ..tensor import Tensor
 from ..weights import load, save
-from .backward import GRU, LSTM, PHI, RNN, SIDES, Array, Arrays, Model, NumPyCell
+from .cells import GRU, LSTM, RNN, Array, Arrays, NumPyCell
 from .mistakes import terms
+from .model import SIDES, Model
 
 Reduction = Literal["sum", "mean"]
 AGREE = 1e-10  # engine and plain NumPy must, by the largest entry
@@ -28,7 +29,7 @@ WAYS: tuple[Direction, Direction] = ("forward", "backward")
 class Case:
     """E = Σ_t Σ_b -ln softmax(h_t V + c)[y_t] (2, 11), of a cell over a sequence, from a given state.
 
-    layer: an RNNCell (tanh or sigmoid), LSTMCell or GRUCell, or one layer of them, as nn.RNN, in one or both
+    layer: an RNNCell, LSTMCell or GRUCell, or one layer of them, as nn.RNN, in one or both
     directions. head: V and c; in both directions V stands above V': [h_t, h'_t] [V; V'] (7). xs (T, B, D), or ids
     (T, B); targets: ids (T, B), or rows of probabilities (T, B, V). state: h_0 (B, H), or (h_0, c_0), of a layer with
     its axis of cells in front; None asks the cells. reduction: over the steps, batch: over the rows, 'sum' or 'mean'.
@@ -221,6 +222,8 @@ class Case:
         if kind == "gru":
             settings = {"reset": {"None": None}.get(str(entry("reset")), str(entry("reset"))),
                         "update": str(entry("update"))}
+        if kind == "lstm":
+            settings["peepholes"] = "p_f" in file
         D, rng = entry("x").shape[-1], np.random.default_rng(0)
         H, V = entry("h_0").shape[-1], entry("V").shape[-1]
         bias = {"rnn": "b", "lstm": "b_f", "gru": "b_n"}[kind] in file
@@ -243,11 +246,10 @@ def parameters_of(cell: Cell) -> list[str]:
 
 def numpy_cell(cell: Cell) -> NumPyCell:
     match cell:
-        case RNNCell() if cell.nonlinearity in PHI:
+        case RNNCell():
             return RNN(cell.nonlinearity)
-        case LSTMCell() if not cell.peepholes:
-            return LSTM()
+        case LSTMCell():
+            return LSTM(cell.peepholes)
         case GRUCell():
             return GRU(cell.reset, cell.update)
-    raise TypeError(f"doctor: {type(cell).__name__}; expected an RNNCell with tanh or sigmoid, an LSTMCell without "
-                    "peepholes, or a GRUCell")
+    raise TypeError(f"doctor: {type(cell).__name__}; expected an RNNCell, LSTMCell or GRUCell")

@@ -7,7 +7,7 @@ thresholds to tune. Variants that agree equally well are all named.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import combinations, islice
 from pathlib import Path
 from typing import Any
@@ -16,15 +16,15 @@ import numpy as np
 
 from ..bptt.tables import Printed
 from ..weights import load
-from .backward import Array, Arrays, Model
 from .case import Case
-from .mistakes import FACTORS, TRANSPOSED, Mistake, clipped, constant, mistakes, named_factors, terms
+from .cells import Array, Arrays
+from .matches import SAME, Combination, Matches, close, is_square
+from .mistakes import TRANSPOSED, Mistake, mistakes, named_factors, terms
+from .model import Model
 from .report import report
 
-SAME = 1e-8  # of the largest entry: what agrees to this is the same
 CHUNK = 512  # variants compared at once
 MOST = 4  # mistakes that are named together: two, the sign or a mean, and a transpose
-Combination = tuple[Mistake, ...]
 Gradients = Mapping[str, Any] | str | Path | Callable[[Arrays], Mapping[str, Any]]
 
 
@@ -40,10 +40,14 @@ class Place:
 
 @dataclass(frozen=True)
 class Match:
-    """Mistakes that together give exactly what was handed in, and where it first goes wrong."""
+    """Mistakes that together give exactly what was handed in, and where it first goes wrong.
+
+    spared: gradients that were handed in and are right, though these mistakes in all of the code would change them.
+    """
 
     mistakes: Combination
     place: Place
+    spared: tuple[str, ...] = ()
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -54,6 +58,8 @@ class Match:
 class Unknown:
     """What can be said of a gradient that no known mistake makes: no diagnosis, only comparisons.
 
+    distance: the largest difference, by the largest right entry. single: all entries are numbers of float32.
+    steps: what each step really adds to the worst entry.
     weights: the a_k of the best fit Σ_k a_k A_k of the true terms, by step, and its relative residual.
     """
 
@@ -62,6 +68,9 @@ class Unknown:
     size: int
     ratio: float
     cosine: float
+    distance: float
+    single: bool
+    steps: dict[int, float]
     weights: dict[int, float]
     residual: float
 
@@ -123,20 +132,16 @@ def diagnose(case: Case, gradients: Gradients) -> Diagnosis:
     """
     truth = case.truth()
     if callable(gradients):
-        gradients = gradients(case.arrays())
+        gradients = gradients({name: array.copy() for name, array in case.arrays().items()})
     given = handed_in(case, truth, load(gradients) if isinstance(gradients, str | Path) else gradients)
     model = case.model
     known = Known(model, mistakes(model), named_factors(case.means), truth)
-    best = min((known.look(given, notes) for notes in hypotheses(given, truth)), key=cost)
+    for pairs in (False, True):  # pairs only where no orientation is explained without them
+        best = min((known.look(given, notes, pairs) for notes in hypotheses(given, truth)), key=cost)
+        if cost(best)[0] == 0:
+            break
     findings = tuple(known.settled(given, best))
     return Diagnosis(case, findings, *(known.unseen(list(given)) if all(findings) else ()))
-
-
-def close(a: Array, b: Array) -> bool:
-    """To 1e-8 of the largest entry of either; arrays of different shapes are not."""
-    if a.shape != b.shape:
-        return False
-    return bool(np.abs(a - b).max(initial=0.0) <= SAME * max(np.abs(a).max(initial=0.0), np.abs(b).max(initial=0.0)))
 
 
 # ------------------------------------------------------------------------------------------------- what was handed in
@@ -148,13 +153,19 @@ def handed_in(case: Case, truth: Arrays, gradients: Mapping[str, Any]) -> Arrays
     wrong, found = [], {}
     if not arrays:
         wrong.append("nothing handed in")
-    for name, array in list(arrays.items()):
-        if array.dtype.kind not in "fiu":
+    if unknown := [name for name in arrays if name not in truth]:
+        wrong.append(f"unknown {', '.join(unknown)}: expected {', '.join(truth)}")
+    for name, array in arrays.items():
+        if name in truth and array.dtype.kind not in "fiu":
             raise TypeError(f"doctor: {name} is {array.dtype}; expected real numbers")
-        if array.dtype.kind == "f" and array.dtype.itemsize < 8:
-            wrong.append(f"{name} is {array.dtype}; expected float64, for mistakes are told apart to 1e-8")
+    real = {name: array for name, array in arrays.items() if name in truth}
+    if coarse := [name for name, array in real.items() if array.dtype.kind == "f" and array.dtype.itemsize < 8]:
+        wrong.append(f"{', '.join(coarse)} {'is' if len(coarse) == 1 else 'are'} {real[coarse[0]].dtype}; expected "
+                     "float64 from the first step to the last, for mistakes are told apart to 1e-8")
+    for name, array in real.items():
         if not np.isfinite(array).all():
-            wrong.append(f"{name}{list(map(int, np.argwhere(~np.isfinite(array))[0]))} is not finite")
+            at = tuple(map(int, np.argwhere(~np.isfinite(array))[0]))
+            wrong.append(f"{name}{list(at)} is {array[at]}; expected finite numbers")
     if "V'" in truth and "V" in arrays and "V'" not in arrays:
         whole, (H, V) = arrays["V"], truth["V"].shape
         if whole.shape == (2 * H, V):
@@ -163,7 +174,6 @@ def handed_in(case: Case, truth: Arrays, gradients: Mapping[str, Any]) -> Arrays
             arrays |= {"V": whole[:, :H], "V'": whole[:, H:]}
     for name, array in arrays.items():
         if name not in truth:
-            wrong.append(f"unknown {name}: expected {', '.join(truth)}")
             continue
         shape = truth[name].shape
         flat = len(shape) == 1 or 1 in shape
@@ -177,10 +187,6 @@ def handed_in(case: Case, truth: Arrays, gradients: Mapping[str, Any]) -> Arrays
     if wrong:
         raise ValueError(f"doctor: {'; '.join(wrong)}")
     return found
-
-
-def is_square(x: Array) -> bool:
-    return x.ndim == 2 and x.shape[0] == x.shape[1] > 1
 
 
 def hypotheses(given: Arrays, truth: Arrays) -> list[bool]:
@@ -216,18 +222,18 @@ class Known:
     factors: list[Mistake]
     truth: Arrays
 
-    def look(self, given: Arrays, notes: bool) -> Look:
+    def look(self, given: Arrays, notes: bool, with_pairs: bool) -> Look:
         read = {name: g.T if g.shape != self.truth[name].shape or (notes and is_square(g)) else g
                 for name, g in given.items()}
         explained: dict[str, list[Combination] | None] = {name: None for name in given}
         singles: list[Combination] = [(), *((m,) for m in self.mistakes)]
-        pairs = (pair for pair in combinations(self.mistakes, 2) if pair[0].place != pair[1].place)
+        pairs = (pair for pair in combinations(self.mistakes, 2) if not pair[0].places & pair[1].places)
         left = list(given)
-        found = {name: Matches(read[name], self, name) for name in left}
-        for variants, most in ((singles, 1), (pairs, MOST)):
+        found = {name: Matches(read[name], self.truth[name], self.model, self.factors) for name in left}
+        for variants, most in ((singles, 1), (pairs, MOST))[:1 + with_pairs]:
             for chunk in chunks(variants):
-                for name, rows in self.totals(chunk, left).items():
-                    found[name].compare(chunk, rows)
+                for name, (those, rows) in self.totals(chunk, left).items():
+                    found[name].compare(those, rows)
             for name in left:
                 explained[name] = found[name].cheapest(most)
             left = [name for name in left if explained[name] is None]
@@ -235,11 +241,19 @@ class Known:
                 break
         return Look(notes, len(hypotheses(given, self.truth)) == 1, read, explained)
 
-    def totals(self, variants: Sequence[Combination], names: list[str]) -> Arrays:
-        """{θ: (N, *θ.shape)}, the gradients of θ by N variants."""
+    def totals(self, variants: Sequence[Combination], names: list[str]) -> dict[str, tuple[list[Combination], Array]]:
+        """{θ: (N variants, (N, *θ.shape) the gradients of θ by them)}; without those that leave θ to fewer mistakes."""
+        found: dict[str, tuple[list[Combination], list[Array]]] = {}
+        reach = {m.name: frozenset(filter(m.touches, names)) for m in self.mistakes}
         with np.errstate(all="ignore"):
-            rows = [terms(self.model, names, variant) for variant in variants]
-            return {name: np.stack([row[name].sum(0) for row in rows]) for name in names}
+            for variant in variants:
+                reached = frozenset(names).intersection(*(reach[m.name] for m in variant))
+                touched = [name for name in names if name in reached]
+                for name, term in terms(self.model, touched, variant).items() if touched else ():
+                    those, rows = found.setdefault(name, ([], []))
+                    those.append(variant)
+                    rows.append(term.sum(0))
+        return {name: (those, np.stack(rows)) for name, (those, rows) in found.items()}
 
     def settled(self, given: Arrays, look: Look) -> Iterator[Finding]:
         """Where several mistakes explain a gradient, those that fit best to the others; and where each goes wrong."""
@@ -251,10 +265,14 @@ class Known:
             elif explained is None:
                 yield Finding(name, orientation, unknown=self.unknown(look.read[name], name))
             else:
-                support = {c: sum(self.gives(c, other, look.read[other]) for other in given) for c in explained}
+                right = [other for other in given if look.explained[other] == [()]]
+                given_too = {c: [other for other in given if self.gives(c, other, look.read[other])] for c in explained}
+                spared = {c: tuple(other for other in right if other not in given_too[c]
+                                   and not all(m.local for m in c)) for c in explained}
+                support = {c: (len({*given_too[c]} - {*right}), -len(spared[c]), len(given_too[c])) for c in explained}
                 most = max(support.values())
-                matches = [Match(c, self.place(c, name)) for c in explained if support[c] == most]
-                others = [Match(c, self.place(c, name)) for c in explained if support[c] < most]
+                matches, others = ([Match(c, self.place(c, name), spared[c]) for c in explained
+                                    if (support[c] == most) == best] for best in (True, False))
                 tell = self.tell([m.mistakes for m in matches], name, list(given)) if len(matches) > 1 else ""
                 yield Finding(name, orientation, tuple(matches), tuple(others), tell=tell)
 
@@ -308,7 +326,10 @@ class Known:
         return Unknown(tuple((i, float(g[i]), float(true[i])) for i in worst), int((~off).sum()), g.size,
                        other / size if size else np.inf,
                        float((g * true).sum() / (size * other)) if size and other else np.nan,
-                       dict(sorted(weights.items())), residual)
+                       float(np.abs(g - true).max() / np.abs(true).max()) if size else np.inf,
+                       bool((g.astype(np.float32) == g).all()) and bool((g.astype(np.float16) != g).any()),
+                       {self.step(name, k): float(part[worst[0]]) for k, part in enumerate(parts)}
+                       if len(parts) > 1 else {}, dict(sorted(weights.items())), residual)
 
     # ------------------------------------------------------------------------------------------- telling them apart
     def unseen(self, names: list[str]) -> tuple[tuple[Mistake, ...], str]:
@@ -343,19 +364,16 @@ class Known:
         if said:
             return f"This case cannot tell them apart by this alone{because}; {', '.join(said)}."
         generic = changes[-1][2] if changes else self.model
-        if not any(close_sum(generic, a, b, name) for a, b in combinations(variants, 2)):
+        if all_differ(generic, variants, name):
             return "This case cannot tell them apart by this alone; another one can."
         return ("Some of them come to the same here in every case that was tried, so nothing could tell them apart: "
                 "correct one, and ask again.")
 
 
-def close_sum(model: Model, a: Combination, b: Combination, name: str) -> bool:
-    with np.errstate(all="ignore"):
-        return close(terms(model, [name], a)[name].sum(0), terms(model, [name], b)[name].sum(0))
-
-
 def all_differ(model: Model, variants: list[Combination], name: str) -> bool:
-    return not any(close_sum(model, a, b, name) for a, b in combinations(variants, 2))
+    with np.errstate(all="ignore"):
+        totals = [terms(model, [name], variant)[name].sum(0) for variant in variants]
+    return not any(close(a, b) for a, b in combinations(totals, 2))
 
 
 def other_cases(m: Model) -> Iterator[tuple[str, str, Model]]:
@@ -392,6 +410,8 @@ def changed(m: Model, **what: int) -> Model:
     T, B, D = m.x.shape
     V, H = len(m.p["c"]), m.p["h_0"].shape[-1]
     T, B, classes, hidden = (what.get(size, old) for size, old in (("T", T), ("B", B), ("V", V), ("H", H)))
+    if V == H:  # V stays square, or mistakes of a square V could not be made
+        classes = hidden = max(classes, hidden)
     p: Arrays = {}
     for key, array in m.p.items():
         plain = key.removesuffix("'")
@@ -402,97 +422,13 @@ def changed(m: Model, **what: int) -> Model:
                 p[key] = array if array.shape == (B, hidden) else np.zeros((B, hidden))
         else:
             fresh = "weights" in what or hidden != H or (classes != V and plain in ("V", "c"))
-            shape = {"U": (D, hidden), "W": (hidden, hidden), "b": (hidden,), "V": (hidden, classes),
+            shape = {"U": (D, hidden), "W": (hidden, hidden), "b": (hidden,), "p": (hidden,), "V": (hidden, classes),
                      "c": (classes,)}[plain[0]]
             p[key] = rng.normal(size=shape) * 0.7 if fresh else array
     same = (T, B, classes) == (*m.x.shape[:2], V)
     x = m.x if same else rng.normal(size=(T, B, D))
     y = m.y if same else np.eye(classes)[rng.integers(0, classes, (T, B))]
     return Model(m.cell, p, x, y, m.weight, m.learned)
-
-
-# --------------------------------------------------------------------------------------------------- what is the same
-@dataclass
-class Matches:
-    """The variants that agree with one gradient g, by number of mistakes."""
-
-    g: Array
-    known: Known
-    name: str
-    found: dict[int, list[Combination]] = field(default_factory=dict)
-    scaled: dict[int, list[Combination]] = field(default_factory=dict)  # with a constant that g itself has given
-    directions: int = 0  # variants with a right ε that are no multiple of the truth: else a constant says nothing
-
-    def compare(self, variants: Sequence[Combination], rows: Array) -> None:
-        """Is g one of rows (N, *g.shape), a multiple of one, its transpose, or both?"""
-        true = self.known.truth[self.name]
-        other = rows[[row.any() and all(m.place != "error" for m in v) for v, row in zip(variants, rows)]]
-        self.directions += int((~agree(other, true, scales(other, true))).sum())
-        ways: list[tuple[Array, Combination]] = [(self.g, ())]
-        if is_square(self.g):
-            ways.append((self.g.T, (TRANSPOSED,)))
-        for g, turned in ways:
-            alpha = scales(rows, g)
-            exact = agree(rows, g, np.ones(len(rows)))
-            for i in map(int, np.flatnonzero(exact | agree(rows, g, alpha))):
-                factors = [()] if exact[i] else self.factors(float(alpha[i]))
-                for factor in factors:
-                    self.found.setdefault(len(variants[i]) + len(factor) + len(turned), []).append(
-                        (*variants[i], *factor, *turned))
-                if not factors:
-                    self.add((*variants[i], constant(float(alpha[i])), *turned))
-            bound = np.abs(g).max(initial=0.0)
-            outside = (np.abs(rows).reshape(len(rows), -1) > bound * (1 + SAME)).sum(1)
-            within = agree(np.clip(rows, -bound, bound), g, np.ones(len(rows)))
-            for i in map(int, np.flatnonzero(within & (outside > 0) & (outside < g.size))):
-                self.add((*variants[i], clipped(float(bound)), *turned))
-
-    def factors(self, alpha: float) -> list[Combination]:
-        """Sign, T or B, or two of them, that make this factor; as few as will do."""
-        T, B = self.known.model.x.shape[:2]
-        values = {m: FACTORS[m.value][0](T, B) for m in self.known.factors}
-        useful = [m for m in values if abs(values[m] - 1) > SAME and (min(T, B) > 1 or "TB" not in m.value)]
-        for count in (1, 2):
-            fit: list[Combination] = [
-                chosen for chosen in combinations(useful, count) if len({m.place for m in chosen}) == count
-                and abs(np.prod([values[m] for m in chosen]) - alpha) <= SAME * abs(alpha)]
-            if fit:
-                return fit
-        return []
-
-    def add(self, combination: Combination) -> None:
-        """Note a combination with a constant of g's own; besides it no more than one mistake."""
-        if len(combination) <= 2:
-            self.scaled.setdefault(len(combination), []).append(combination)
-
-    def cheapest(self, most: int) -> list[Combination] | None:
-        """All with the fewest mistakes; a constant without a name only where nothing else is as cheap.
-
-        Two mistakes, and besides them the sign, a mean or a transpose: these cost no variants.
-        """
-        for count in range(most + 1):
-            if count in self.found:
-                return self.found[count]
-            if count in self.scaled and self.directions and self.g.size > count:
-                return self.scaled[count]
-        return None
-
-
-def scales(rows: Array, g: Array) -> Array:
-    """The α for which α · row is nearest to g, for every row."""
-    flat = rows.reshape(len(rows), g.size)
-    with np.errstate(all="ignore"):
-        found: Array = np.nan_to_num(flat @ g.ravel() / (flat * flat).sum(1))
-    return found
-
-
-def agree(rows: Array, g: Array, alpha: Array) -> Array:
-    """Which rows times α are g?"""
-    flat = rows.reshape(len(rows), g.size) * alpha[:, None]
-    with np.errstate(all="ignore"):
-        size = np.maximum(np.abs(flat).max(1, initial=0.0), np.abs(g).max(initial=0.0))
-        found: Array = np.abs(flat - g.ravel()).max(1, initial=0.0) <= SAME * size
-    return found
 
 
 def chunks(variants: Iterable[Combination]) -> Iterator[list[Combination]]:

@@ -1,4 +1,6 @@
-"""Floor 0: the table of mistakes in hand-written BPTT. Each is one place of `backward` with something else in it.
+"""Floor 0: the table of mistakes in hand-written BPTT. Each is one place of it with something else written there.
+
+The places are the switches of `cells` and `model`; what goes wrong inside a cell stands in `cell_mistakes`.
 
 A row is (name, place, what stands there, the sentence that explains it, the equation to read). Formulas are those of
 the notes, in column vectors; z_k stands for all that φ is taken of, D_k = diag φ'(z_k).
@@ -8,15 +10,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import combinations
 from typing import Any, Literal
 
 import numpy as np
 
-from .backward import GRU, LSTM, RNN, Arrays, Model, On
+from .cell_mistakes import Row, joined, of_cell
+from .cells import GRU, LSTM, PHI, RNN, Arrays, On
+from .model import Model
 
 Pass = Literal["forward", "backward", "uses", "result"]
-Row = tuple[str, str, Any, str, str]
 
 
 @dataclass(frozen=True)
@@ -24,7 +28,7 @@ class Mistake:
     """name: in a few words. sentence: what was done, and what is right. equation: number and formula to read.
 
     where: in the forward pass, in the errors on their way back, in what they are multiplied with and summed over, or in
-    the result. place, value: the switch of `backward`.
+    the result. place, value: the switch; or parts, the mistakes that this one is made of.
     """
 
     name: str
@@ -33,11 +37,33 @@ class Mistake:
     sentence: str
     equation: str
     where: Pass
+    parts: tuple[Mistake, ...] = ()
+
+    @cached_property
+    def places(self) -> frozenset[str]:
+        return frozenset(m.place for m in self.parts or (self,))
+
+    @property
+    def local(self) -> bool:
+        """Can it be in one gradient and not in the others? A mistake on the way to the errors cannot."""
+        return all(m.where in ("uses", "result") and m.place not in ("losses", "rows") for m in self.parts or (self,))
+
+    def touches(self, name: str) -> bool:
+        """Can it change the gradient of this name? For what each gradient is multiplied with, and V and c."""
+        if self.parts:
+            return any(m.touches(name) for m in self.parts)
+        if self.place == "zero":
+            return "_0" not in name  # of a state that is "the initial state gets nothing"
+        if self.place in ONLY:
+            return name[0] == ONLY[self.place]
+        return self.where != "backward" or self.place in BEFORE_V or name.rstrip("'") not in ("V", "c")
 
     def __str__(self) -> str:
         return self.name
 
 
+ONLY = {"x": "U", "h": "W", "seen": "V", "peeped": "p"}  # place: the first letter of what it can change
+BEFORE_V = ("error", "error order", "targets", "stored")  # places of the way back that V and c depend on
 FORWARD: list[Row] = [
     ("b left out of the forward pass", "without b", True, "All states are computed without the hidden biases.",
      "(1) z_t = U x_t + W s_{t-1} + b"),
@@ -60,6 +86,16 @@ ERROR: list[Row] = [
     ("softmax's Jacobian left out", "error", "without softmax",
      "-y/ŷ is the derivative by ŷ, not by the logits q that V and c make.",
      "(12) ∂ŷ_k/∂q_l = ŷ_k (δ_kl - ŷ_l); ∂E/∂q = ŷ - y"),
+]
+SOFTMAX: list[tuple[Any, str, Callable[[int, int], int]]] = [  # axes of the maximum and of the sum, in words, by T, B
+    ((1, 1), "the rows", lambda T, B: B), ((-1, 1), "the rows, with the maximum over the classes", lambda T, B: B),
+    (((1, 2), (1, 2)), "rows and classes", lambda T, B: B), ((0, 0), "the steps", lambda T, B: T),
+]
+OFF_BY_ONE: list[Row] = [
+    ("y_{t+1} where y_t is meant", "targets", -1, "Every step is scored with the target of the step after, the last "
+     "with the first one.", "(11) E = Σ_t -ln ŷ_t[y_t]"),
+    ("y_{t-1} where y_t is meant", "targets", 1, "Every step is scored with the target of the step before, the first "
+     "with the last one (in Python index -1).", "(11) E = Σ_t -ln ŷ_t[y_t]"),
 ]
 CARRY: list[Row] = [
     ("W where Wᵀ is meant, in the carry", "matrix", "W",
@@ -130,19 +166,6 @@ USES: list[Row] = [
      "Only the use at the step that the loop reaches last is left: each step has to add its contribution. A bias is "
      "counted once instead of T times.", "(17) a sum over k, for the one W that all steps use"),
 ]
-NONSENSE_SLOPES = [  # value, what it is in words
-    ("missing", "φ' missing", "φ' is missing altogether: the errors pass the non-linearity as if it were not there."),
-    ("again", "φ' taken of h, not of z", "φ' is evaluated at h, which φ has already been applied to; from h it is a "
-     "formula of h itself, as 1 - h² for tanh."),
-    ("of z", "h's formula of φ' taken of z", "1 - z² and z(1 - z) are no derivatives: the formulas want h = φ(z)."),
-    ("twice", "φ' applied twice", "φ' is multiplied in twice at every step."),
-    ("1-y", "1-h for φ'", "1 - h is no derivative of φ: for tanh 1 - h², for the sigmoid h(1 - h)."),
-    ("(1-y)²", "(1-h)² for φ'", "(1 - h)² is not 1 - h²."),
-]
-UNUSED_SLOPE = ("φ' missing in the products, not in the carry", "slope in the uses", "missing", "x_k and h_{k-1} are "
-                "multiplied with the error of h_k, or of the gate; it has to be that of z_k, which is carried on.",
-                "(22) δ_t→t = D_t Vᵀ ε_t")
-D = "(16) D_t = diag(φ'(z_t)): tanh' = 1 - h², σ' = h(1 - h)"
 
 
 def mistakes(m: Model) -> list[Mistake]:
@@ -151,6 +174,9 @@ def mistakes(m: Model) -> list[Mistake]:
     found += [Mistake(*row, "backward") for row in backward(m)]
     found += [Mistake(*row, "uses") for row in uses(m)]
     found += [Mistake(*row, "result") for row in results(m)]
+    named = {mistake.name: mistake for mistake in found}
+    for name, parts, sentence, equation in joined(m.cell, len(m.sides) == 2):
+        found.append(Mistake(name, "joined", parts, sentence, equation, "backward", tuple(named[p] for p in parts)))
     return found
 
 
@@ -160,12 +186,23 @@ def forward(m: Model) -> Iterator[Row]:
     for zeros in dict.fromkeys((starts, *((name,) for name in starts))):
         yield (f"{' and '.join(zeros)} taken as 0", "initial", zeros, "The forward pass starts from zeros, not from "
                "the state that is given.", "(1) s_1 = φ(U x_1 + W s_0 + b)")
+    T, B, _ = m.x.shape
+    for value, over, size in SOFTMAX:
+        if size(T, B) > 1:
+            yield (f"softmax over {over}", "softmax", value, "What adds up to 1 are not the probabilities of the "
+                   "classes at one step, in one row.", "(2) ŷ_t = softmax(V s_t + c)")
     match m.cell:
         case RNN(phi):
-            other = {"tanh": "sigmoid", "sigmoid": "tanh"}[phi]
-            yield (f"{other} for {phi}", "model", other, f"Forward and backward pass are those of a network with "
-                   f"{other}; this one has {phi}.", "(1) s_t = φ(z_t)")
-        case LSTM():
+            for other in PHI:
+                if other != phi:
+                    yield (f"{other} for {phi}", "model", other, f"Forward and backward pass are those of a network "
+                           f"with {other}; this one has {phi}.", "(1) s_t = φ(z_t)")
+        case LSTM(peepholes):
+            if peepholes:
+                yield ("peepholes left out of the forward pass", "without peepholes", True, "The gates do not see "
+                       "the cell state.", "Gers, Schmidhuber 2000: z_f has p_f∘c_{t-1} in it, z_i and z_o likewise")
+                yield ("o sees c_{t-1}", "model", "o sees c_{t-1}", "f and i see the cell state before the step, o "
+                       "that after it.", "Gers, Schmidhuber 2000: z_o has p_o∘c_t in it")
             yield ("h = o∘c, without tanh", "model", "o∘c", "The output gate multiplies tanh(c_t), not c_t (E14).",
                    "(4) h_t = o∘tanh(c_t)")
         case GRU(reset, update):
@@ -183,170 +220,43 @@ def forward(m: Model) -> Iterator[Row]:
         yield ("h' not put in the order of time", "reading", "not turned back", "The states of the backward direction "
                "are made from t = T to 1, and joined to the h_t in that order: h_t stands beside h'_{T+1-t}.",
                "(7) ŷ_t = softmax(V h_t + V' h'_t + c)")
+        yield ("h' not put in the order of time, ε is", "reading", "not turned back, ε is", "The output layer, and "
+               "dV', have h_t beside h'_{T+1-t}; the errors are turned round for the backward direction all the same.",
+               "(7) ŷ_t = softmax(V h_t + V' h'_t + c)")
+        yield ("V for V' in the forward pass", "joined", "V twice", "Both directions come to the output by V.",
+               "(7) ŷ_t = softmax(V h_t + V' h'_t + c)")
+        first = " and ".join(f"{state}_0" for state in m.cell.states)
+        yield (f"{first} for both directions", "initial", "h_0 for both", "The backward direction starts from the "
+               "state that is given for the forward one.", "(7) h'_T = tanh(U' x_T + W' h'_{T+1})")
 
 
 def backward(m: Model) -> Iterator[Row]:
     yield from ERROR
+    yield from OFF_BY_ONE if len(m.x) > 1 else ()
     yield from CARRY
     yield from STORED
-    yield UNUSED_SLOPE
     if m.p["V"].shape[0] == m.p["V"].shape[1]:
         yield ("V where Vᵀ is meant", "head", "V", "The errors are brought into the hidden layer by V itself.",
                "(22) δ_t→t = D_t Vᵀ ε_t")
         yield ("Vᵀ left out", "head", "missing", "The errors ε of the output are taken for those of the state.",
                "(22) δ_t→t = D_t Vᵀ ε_t")
-    for value, name, sentence in NONSENSE_SLOPES:
-        yield name, "slope", value, sentence, D
-    match m.cell:
-        case RNN(phi):
-            yield from rnn(phi)
-        case LSTM():
-            yield from lstm()
-        case GRU():
-            yield from gru(m.cell)
+    yield from of_cell(m.cell, len(m.sides) == 2)
+    if m.x.shape[1] > 1:
+        yield ("carry not reset between the rows", "not reset", "rows", "The rows of the batch go back one after the "
+               "other, and the first carry of a row is the last of the row before: it has to be 0.",
+               "(25) dh_t: at t = T nothing comes from later steps")
     if len(m.sides) == 2:
         yield ("the other direction's W in the carry", "matrix", "other direction", "The errors of one direction are "
                "carried by the recurrent weights of the other; no path joins the two.",
                "(25) δ_t = (1-h_t²)∘(Vᵀ ε_t + Wᵀ δ_{t+1}); δ'_t with V', W'")
+        yield ("carry not reset between the directions", "not reset", "directions", "The backward direction begins "
+               "with what the forward one has carried to h_0; at its last step nothing comes from later ones.",
+               "(25) δ'_t = (1-h'_t²)∘(V'ᵀ ε_t + W'ᵀ δ'_{t-1}), δ'_0 = 0")
         yield ("the other direction's V", "head", "other direction", "The errors come into one direction through the "
                "projection of the other.", "(25) δ_t = (1-h_t²)∘(Vᵀ ε_t + Wᵀ δ_{t+1}); δ'_t with V', W'")
         yield ("ε not put in the order of the backward direction", "error order", "as it comes", "The backward "
                "direction works from t = T to 1, the errors ε_t are fed to it from t = 1 to T.",
                "(25) δ'_t = (1-h'_t²)∘(V'ᵀ ε_t + W'ᵀ δ'_{t-1}), t = 1…T")
-
-
-def rnn(phi: str) -> Iterator[Row]:
-    other = {"tanh": "sigmoid", "sigmoid": "tanh"}[phi]
-    yield (f"{other}' for {phi}'", "slope", other, f"The derivative is that of {other}; the network has {phi}.", D)
-    yield ("φ' of the step before", "slope", "of h_{k-1}", "δ_k is multiplied with D_{k-1}, from the state before.",
-           "(22) δ_t→t = D_t Vᵀ ε_t")
-    yield ("φ' missing at k = t", "slope at k = t", "missing",
-           "The error of a loss enters its own step without D_t; later it is multiplied in.",
-           "(22) δ_t→t = D_t Vᵀ ε_t")
-    in_carry, carry = "slope in the carry", "(22) δ_t→k-1 = D_{k-1} Wᵀ δ_t→k"
-    yield ("φ' missing in the carry", in_carry, "missing",
-           "D is multiplied in where the error starts, but not at the steps that it is carried to.", carry)
-    yield ("the carry taken before φ'", in_carry, "too late", "What goes on to the step before is Wᵀ δh_k, without "
-           "D_k; it has to be Wᵀ δ_k with δ_k = D_k δh_k.", carry)
-    yield ("D on the other side of Wᵀ in the carry", in_carry, "on the other side", "The Jacobian is J_k = D_k W, so "
-           "errors go back by Wᵀ D_k; here W and D have changed places.",
-           "(18) ∂s_T/∂s_k = J_T … J_{k+1}, J_t = D_t W")
-    yield ("D_k for D_{k-1} in the carry", in_carry, "D_{k+1}", "What arrives at step k - 1 is multiplied with the D "
-           "of the step that it comes from.", carry)
-    yield ("D_t for D_{k-1} in the carry", in_carry, "D_t", "All along the way back the D of the loss's own step t is "
-           "used.", carry)
-    yield ("h_0 gets δ_1 without Wᵀ", "start", "δ_1", "The last factor is missing: step 1 read h_0 through W.",
-           "(25) dh_0 = Wᵀ δ_1")
-    yield ("D_0 at h_0", "start", "with D_0", "h_0 is given, no φ made it: Wᵀ δ_1 is all.", "(25) dh_0 = Wᵀ δ_1")
-
-
-def gate_slopes(gates: dict[str, str]) -> Iterator[Row]:
-    """gates: {gate: its φ}."""
-    yield ("σ' missing at every gate", "slope", "missing at σ", "δz_g lacks its factor y(1 - y) at all gates; the "
-           "candidate has its own.", "(23), (24) δz = δy∘φ'(z)")
-    yield ("tanh' for σ' at every gate", "slope", "tanh", "δz_g has the factor 1 - y² at all gates, which have σ: "
-           "y(1 - y).", "(23), (24) δz = δy∘φ'(z)")
-    for g, phi in gates.items():
-        right, wrong, other = ("1 - y²", "y(1 - y)", "sigmoid") if phi == "tanh" else ("y(1 - y)", "1 - y²", "tanh")
-        place, δz = f"slope {g}", "(23), (24) δz = δy∘φ'(z)"
-        yield f"{g}: φ' missing", place, "missing", f"δz_{g} lacks its factor {right}.", δz
-        yield (f"{g}: {other}' for {phi}'", place, other, f"δz_{g} has the factor {wrong}; its φ is {phi}, whose "
-               f"derivative is {right}.", δz)
-        yield (f"{g}: φ' taken of the gate, not of z", place, "again",
-               f"φ' is evaluated at {g}, which φ has already been applied to.", δz)
-        for gate in gates:
-            if gate != g and phi == gates[gate] == "sigmoid":
-                yield (f"{g}: σ' of the gate {gate}", place, gate,
-                       f"δz_{g} has the factor {gate}(1 - {gate}); it is {g}(1 - {g}).", δz)
-
-
-def paths(gates: tuple[str, ...]) -> Iterator[Row]:
-    for g in gates:
-        yield (f"path through {g} missing in the carry", f"path {g}", "missing",
-               f"h_{{t-1}} also acts by way of {g}: W_{g}ᵀ δz_{g} belongs to what is carried back.",
-               "(23) δh_t = Vᵀ ε_t + Σ_g W_gᵀ δz_{g,t+1}")
-
-
-def only_paths(names: tuple[str, ...], equation: str) -> Iterator[Row]:
-    for name in names:
-        what = "direct path" if name == "direct" else f"path through {name}"
-        yield (f"only the {what} in the carry", "only path", name,
-               "h_{t-1} acts in more ways than this one: what they bring back has to be added up.", equation)
-
-
-def lstm() -> Iterator[Row]:
-    δc = "(23) δc_t = δh_t∘o_t∘(1-tanh²c_t) + δc_{t+1}∘f_{t+1}"
-    yield ("direct path of the cell missing", "cell path", "missing",
-           "c_{t-1} goes into c_t directly: δc_{t+1}∘f_{t+1} is part of δc_t.", δc)
-    yield "f left out of the direct path", "cell path", "without f", "δc_{t+1} is carried on without f_{t+1}.", δc
-    yield "f_t where f_{t+1} is meant", "cell path", "f_t", "The forget gate of the later step let c_t through.", δc
-    yield "i where f is meant in the direct path", "cell path", "i", "What lets c_{t-1} through is f, not i.", δc
-    yield ("the cell's carry sent through tanh'", "cell path", "inside tanh'",
-           "δc_{t+1}∘f_{t+1} comes to c_t directly: tanh is on the way to h_t only.", δc)
-    yield ("gate paths missing", "gate paths", "missing", "Only the cell carries errors back; the gates read h_{t-1} "
-           "too.", "(23) δh_t = Vᵀ ε_t + Σ_g W_gᵀ δz_{g,t+1}")
-    yield "tanh' of c missing", "tanh c", "missing", "On the way from h_t to c_t stands tanh.", δc
-    yield "1-c² for tanh' of c", "tanh c", "1-c²", "tanh'(c) = 1 - tanh²(c), and c is not tanh(c).", δc
-    yield "1-h² for tanh' of c", "tanh c", "1-h²", "tanh'(c) = 1 - tanh²(c), and h is o∘tanh(c).", δc
-    yield "1-tanh(c) for tanh' of c", "tanh c", "1-tanh c", "tanh'(c) = 1 - tanh²(c), squared.", δc
-    yield "tanh' of c_{t-1} for that of c_t", "tanh c", "c_{t-1}", "h_t is made of c_t.", δc
-    yield "o missing in δc", "o in δc", "missing", "h_t = o∘tanh(c_t): o is a factor of the way back to c_t.", δc
-    yield ("c for tanh(c) in δz_o", "output", "c_t", "The output gate multiplies tanh(c_t).",
-           "(23) δz_o = δh∘tanh c∘o(1-o)")
-    yield ("h for tanh(c) in δz_o", "output", "h", "The output gate multiplies tanh(c_t), of which h_t is the product.",
-           "(23) δz_o = δh∘tanh c∘o(1-o)")
-    yield ("c_t for c_{t-1} in δz_f", "forget", "c_t", "The forget gate multiplies the cell state before the step.",
-           "(23) δz_f = δc∘c_{t-1}∘f(1-f)")
-    yield ("c_{t-1} missing in δz_f", "forget", "missing", "The forget gate multiplies c_{t-1}.",
-           "(23) δz_f = δc∘c_{t-1}∘f(1-f)")
-    yield ("c̃ missing in δz_i", "input", "missing", "The input gate multiplies c̃.", "(23) δz_i = δc∘c̃∘i(1-i)")
-    yield "c_t for c̃ in δz_i", "input", "c_t", "The input gate multiplies c̃.", "(23) δz_i = δc∘c̃∘i(1-i)"
-    yield "c_{t-1} for c̃ in δz_i", "input", "c_{t-1}", "The input gate multiplies c̃.", "(23) δz_i = δc∘c̃∘i(1-i)"
-    yield "f for i in δz_c", "candidate", "f", "The candidate is multiplied with i.", "(23) δz_c̃ = δc∘i∘(1-c̃²)"
-    yield ("c_0 gets δc_1 without f_1", "start", "δc_1", "The last factor is missing: the gate f_1 let c_0 through.",
-           "(23) Direct path of the cell: ∂c_t/∂c_{t-1} = diag(f_t)")
-    yield ("i missing in δz_c", "candidate", "missing", "The candidate is multiplied with i.",
-           "(23) δz_c̃ = δc∘i∘(1-c̃²)")
-    yield ("i and f exchanged in the equations", "roles", "f and i", "f stands where i lets the candidate in, and i "
-           "where f lets c_{t-1} through.", δc)
-    yield from gate_slopes({"f": "sigmoid", "i": "sigmoid", "o": "sigmoid", "c": "tanh"})
-    yield from paths(("f", "i", "o", "c"))
-    yield from only_paths(("f", "i", "o", "c"), "(23) δh_t = Vᵀ ε_t + Σ_g W_gᵀ δz_{g,t+1}")
-
-
-def gru(cell: GRU) -> Iterator[Row]:
-    g, reset = cell.update, cell.reset
-    old, new = ("z", "1-z") if g == "z" else ("1-u", "u")
-    J = "(24) diag(z) + diag((h_{t-1}-n) z(1-z)) W_z + diag((1-z)(1-n²)) K" if g == "z" else \
-        "(24) diag(1-u) + diag((n-h_{t-1}) u(1-u)) W_u + diag(u(1-n²)) K"
-    K = "(24) K = W_n (diag(r) + diag(h_{t-1} r(1-r)) W_r)" if reset == "before" else \
-        "(24) K = diag(r) W_n + diag((W_n h_{t-1}+b_hn) r(1-r)) W_r"
-    yield ("direct path of the state missing", "direct", "missing", f"h_{{t-1}} goes into h_t directly: δh∘({old}) "
-           "belongs to what is carried back.", J)
-    yield "gate left out of the direct path", "direct", "without gate", f"The direct path has the factor {old}.", J
-    yield f"{old} and {new} exchanged", "mix", "exchanged", f"Here {old} weighs the old state, {new} the candidate.", J
-    yield (f"{new} for {old} in the direct path", "mix", "exchanged in the direct path",
-           f"{old} weighs the old state.", J)
-    yield f"{old} for {new} at n", "mix", "exchanged at the candidate", f"{new} weighs the candidate.", J
-    yield f"{new} missing at n", "candidate", "missing", f"The candidate is weighed by {new}.", J
-    yield f"sign of δz_{g}", "update", "sign", f"δ{g} = δh∘({'h_{t-1}-n' if g == 'z' else 'n-h_{t-1}'}).", J
-    yield f"h_{{t-1}} missing in δz_{g}", "update", "without h", "The gate weighs n against h_{t-1}: both count.", J
-    yield f"n missing in δz_{g}", "update", "without n", "The gate weighs n against h_{t-1}: both count.", J
-    yield f"h_t for h_{{t-1}} in δz_{g}", "update", "h_k", "The gate weighs n against the state before the step.", J
-    yield from gate_slopes({name: "tanh" if name == "n" else "sigmoid" for name in cell.gates})
-    yield from only_paths(("direct", *cell.gates), J)
-    yield from ((name, place, value, sentence, J) for name, place, value, sentence, _ in paths(cell.gates))
-    if reset:
-        yield "reset gate ignored in the carry", "reset in the carry", "ignored", "n reads h_{t-1} through r.", K
-        yield ("reset gate ignored in W_n's gradient", "reset in dW_n", "ignored", "W_n was multiplied with r∘h_{t-1}."
-               if reset == "before" else "W_n h_{t-1} + b_hn is multiplied with r: δ is δz_n∘r for W_n and b_hn.", K)
-        yield ("W_n missing in δz_r", "reset's derivative", "h", "What r multiplies is W_n h_{t-1} + b_hn."
-               if reset == "after" else "Between r and z_n stands W_n: δr = (W_nᵀ δz_n)∘h_{t-1}.", K)
-        yield ("reset gate on the other side of the product, going back", "placement", "other",
-               f"The equations are those of the other placement; here r acts {reset} the product.", K)
-        if reset == "after":
-            yield ("b_hn missing in δz_r", "reset's derivative", "without b",
-                   "What r multiplies is W_n h_{t-1} + b_hn.", K)
 
 
 def uses(m: Model) -> Iterator[Row]:
@@ -358,9 +268,17 @@ def uses(m: Model) -> Iterator[Row]:
         yield ("c_{k-1} where h_{k-1} is meant", "h", "c_{k-1}", "The gates read h, not the cell state.",
                "(23) dW_g = Σ δz_g h_{t-1}ᵀ")
         yield "c_t where h_t is meant, at V", "seen", "c_t", "The output reads h, not the cell state.", "(2) V s_t + c"
+        if m.cell.peepholes:
+            see = "f and i see c_{t-1}, o sees c_t: dp_f = Σ δz_f∘c_{t-1}, dp_i = Σ δz_i∘c_{t-1}, dp_o = Σ δz_o∘c_t"
+            yield "c_t for c_{t-1} at p_f, p_i", "peeped", "c_k", "These gates saw the state before the step.", see
+            yield "c_{t-1} for c_t at p_o", "peeped", "c_{k-1}", "o saw the state that the step made.", see
+            yield "c left out at the peepholes", "peeped", "missing", "p_g multiplies c; b_g multiplies 1.", see
     if isinstance(m.cell, RNN):
         yield "z_t where h_t is meant, at V", "seen", "z_t", "V was multiplied with h_t = φ(z_t).", "(2) V s_t + c"
     if both:
+        yield ("h_{k+1} where h_{k-1} is meant, s_0 past the end", "h", "h_{k+1}, s_0", "The error of step k is "
+               "multiplied with the state on its other side, h'_{t-1} for h'_{t+1}; at t = 1 that is index -1, where "
+               "h'_{T+1} stands.", "(25) dW' = Σ δ'_t h'_{t+1}ᵀ")
         yield ("x not put in the backward direction's order", "x", "as it comes", "The backward direction reads from "
                "t = T to 1; its k-th step has to be paired with x_{T+1-k}.", "(25) dU' = Σ δ'_t x_tᵀ")
         yield ("h' not put in the order of time, at V'", "seen", "as it comes", "The states of the backward direction "
@@ -393,6 +311,11 @@ def results(m: Model) -> Iterator[Row]:
     if len(m.sides) == 2:
         yield ("the two directions exchanged", "result", "directions", "The gradients of one direction are handed in "
                "under the names of the other.", "(25) dW = Σ δ_t h_{t-1}ᵀ, dW' = Σ δ'_t h'_{t+1}ᵀ")
+        yield ("one direction's gradient added to the other's", "added", "'", "What belongs to the backward direction "
+               "(with a prime) stands in the sum of the forward one, and its own is 0.",
+               "(25) dW = Σ δ_t h_{t-1}ᵀ, dW' = Σ δ'_t h'_{t+1}ᵀ; dV, dV' likewise")
+    yield ("0: nothing added to it", "zero", True, "All entries are 0: this sum was begun and nothing came to it, or "
+           "what came went elsewhere.", "(17) a sum over all k = 1 … T")
 
 
 DIVIDED = "Divided by {}; this loss is the sum over the {}."
@@ -434,18 +357,27 @@ def clipped(bound: float) -> Mistake:
 
 def switches(combination: tuple[Mistake, ...], *where: Pass) -> On:
     """The switches of a combination; where passes are named, of its mistakes that lie in one of them."""
-    return {m.place: m.value for m in combination if not where or m.where in where}
+    return {part.place: part.value for m in combination for part in m.parts or (m,)
+            if not where or part.where in where}
 
 
 def terms(m: Model, names: list[str], combination: tuple[Mistake, ...] = ()) -> Arrays:
     """{θ: what every use contributes, (K, *θ.shape)} with these mistakes; without any the truth. See `Model.terms`."""
     on = switches(combination)
-    found = m.terms(names, on, switches(combination, "forward"), switches(combination, "backward"))
+    asked = names
+    if on.get("added"):
+        asked = list(dict.fromkeys((*names, *(f"{name}'" for name in names if f"{name}'" in m.p))))
+    found = m.terms(asked, on, switches(combination, "forward"), switches(combination, "backward"))
     T, B = m.x.shape[:2]
+    if on.get("added"):
+        found = {name: 0 * found[name] if name.endswith("'") else
+                 found[name] + found[f"{name}'"][::-1] if f"{name}'" in found else found[name] for name in names}
     for place, value in on.items():
         if place.startswith("factor"):
             scale = FACTORS[value][0](T, B) if isinstance(value, str) else value
             found = {name: scale * term for name, term in found.items()}
+        if place == "zero":
+            found = {name: 0 * term for name, term in found.items()}
         if place == "clip":
             totals = {name: term.sum(0) for name, term in found.items()}
             found = {name: term * (value / np.maximum(np.abs(totals[name]), value))

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..bptt.tables import paragraph, table
-from .backward import GRU, RNN
+from .cells import GRU, LSTM, RNN
 
 if TYPE_CHECKING:
     from .diagnosis import Diagnosis, Finding, Match, Place, Unknown
 
+NEAR = 1e-5  # of the largest entry: too far off for float64, too near for a mistake
 MOST = 8  # explanations listed one by one
 
 
@@ -28,9 +29,12 @@ def report(d: Diagnosis) -> str:
             groups.setdefault(tuple(match.names for match in f.matches), []).append(f)
     for found in groups.values():
         lines += ["", *explained(found)]
-    for f in d.findings:
-        if f.unknown:
-            lines += ["", *unexplained(f, f.unknown)]
+    unknown = [(f, f.unknown) for f in d.findings if f.unknown]
+    if near := [(f.name, u.distance) for f, u in unknown if u.distance < NEAR]:
+        lines += ["", *rounded(near)]
+    for f, u in unknown:
+        if u.distance >= NEAR:
+            lines += ["", *unexplained(f, u)]
     if d and right:
         lines += ["", f"  {'All that was handed in' if len(right) > 1 else 'It'} is correct."]
     if d.unseen:
@@ -45,6 +49,8 @@ def described(d: Diagnosis) -> str:
     T, B, D = m.x.shape
     V, H = len(m.p["c"]), m.p["h_0"].shape[-1]
     kind = type(m.cell).__name__ + (f" ({m.cell.nonlinearity})" if isinstance(m.cell, RNN) else "")
+    if m.cell == LSTM(peepholes=True):
+        kind += " (peepholes)"
     if isinstance(m.cell, GRU):
         kind += f" ({m.cell.update}, {f'reset {m.cell.reset} the product' if m.cell.reset else 'no reset gate'})"
     both = ", both directions" if len(m.sides) == 2 else ""
@@ -85,8 +91,15 @@ def explained(found: list[Finding]) -> list[str]:
         if f.others:
             lines.append(indented(f"{f.name} alone could also be: {listed(f.others)}; but that does not fit the other "
                                   "gradients as well."))
+    for spared in dict.fromkeys(f.matches[0].spared for f in found if f.matches[0].spared):
+        lines.append(indented(f"In all of the code this would make {', '.join(spared)} wrong too, which {are(spared)} "
+                              "right: it was done for some gradients only, or something else gives the same numbers."))
     lines += [f"    first wrong, going back: {where(f.name, f.matches[0].place)}" for f in found]
     return lines
+
+
+def are(names: tuple[str, ...]) -> str:
+    return "are" if len(names) > 1 else "is"
 
 
 def listed(matches: tuple[Match, ...]) -> str:
@@ -107,9 +120,18 @@ def where(name: str, place: Place) -> str:
     return f"{what} {element(name, place.entry)} {place.wrong:+.6g}; right is {place.right:+.6g}"
 
 
+def rounded(near: list[tuple[str, float]]) -> list[str]:
+    names, off = ", ".join(name for name, _ in near), max(off for _, off in near)
+    return [f"  {names}: right to {off:.1g} of the largest entry, and no further",
+            indented("That is what rounding to float32 leaves, or a difference quotient. Mistakes are told apart to "
+                     "1e-8: compute in float64, from the numbers of the case to the last sum.")]
+
+
 def unexplained(f: Finding, u: Unknown) -> list[str]:
     """No diagnosis: comparisons, and a hint that is called one."""
     lines = [f"  {f.name}: wrong, by no mistake that the doctor knows, alone or with a second one",
+             *([indented("All its entries are numbers of float32. If it was computed in float32 its mistake cannot be "
+                         "named, because mistakes are told apart to 1e-8: compute in float64.")] if u.single else []),
              f"    {u.agreeing} of {u.size} entries agree; ‖handed in‖ / ‖right‖ = {u.ratio:.6g}, "
              f"cosine {u.cosine:.6g}", "",
              table(["", "handed in", "right", "ratio"],
@@ -123,5 +145,10 @@ def unexplained(f: Finding, u: Unknown) -> list[str]:
     elif u.weights:
         lines += ["", indented(f"A hint, no diagnosis: no weights of the true contributions of the steps add up to it "
                                f"(the best leave {100 * u.residual:.2g} % of it), so the contributions are wrong "
-                               "themselves: compare them step by step.")]
+                               "themselves.")]
+    if u.steps:
+        entry = element(f.name, u.worst[0][0])
+        lines += ["", indented(f"What each step should add to {entry}, going back: " + ", ".join(
+            f"{added:+.6g} at step {k}" for k, added in reversed(u.steps.items()))
+            + ". Print what yours adds: the first that differs is where to look.")]
     return lines

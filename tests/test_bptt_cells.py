@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,12 @@ from tinygrad_rnn.bptt.reference import BiRNN, Direction
 each_net = pytest.mark.parametrize("label", NETS)
 PARTS_25 = {(part, "derivation (25)") for part in ("explicit", "implicit", "total")}
 NUMPY_25 = {VALUE, ("terms", "derivation (25)"), *PARTS_25}
+
+
+@cache
+def matrix(label: str, name: str) -> Any:
+    """terms() of one parameter of one net, made once for all tests that read it."""
+    return terms(NETS[label].losses, NETS[label].parameters[name])
 
 
 def dense(a: Any, T: int) -> np.ndarray:
@@ -72,8 +79,8 @@ def test_the_library_computes_what_the_equations_say(label: str) -> None:
 @each_net
 def test_the_term_matrix_of_every_parameter_is_what_moving_one_copy_says(label: str) -> None:
     net = NETS[label]
-    for name, parameter in net.parameters.items():
-        A, a = net.A(name), terms(net.losses, parameter)
+    for name in net.parameters:
+        A, a = net.A(name), matrix(label, name)
         ours = dense(a, net.T)
         assert apart(ours, A) < EXACT, name
         assert apart(a.rows, A.sum(1)) < EXACT and apart(a.total, A.sum((0, 1))) < EXACT, name
@@ -107,7 +114,7 @@ def test_what_backward_adds_to_grad_is_the_sum_of_the_matrix(label: str) -> None
     F.sum(F.stack(net.losses)).backward()
     for name, parameter in net.parameters.items():
         gradient, parameter.grad = parameter.grad, None
-        assert apart(terms(net.losses, parameter).total, gradient) < EXACT, name
+        assert apart(matrix(label, name).total, gradient) < EXACT, name
 
 
 @each_net
@@ -124,8 +131,8 @@ def test_every_parameter_is_proved_and_copies_that_are_swept_agree_exactly(label
 @each_net
 def test_a_direction_fills_one_triangle_and_a_stack_of_both_directions_fills_both_below_its_top(label: str) -> None:
     net = NETS[label]
-    for name, parameter in net.parameters.items():
-        A, lane = dense(terms(net.losses, parameter), net.T), net.lane_of(name)
+    for name in net.parameters:
+        A, lane = dense(matrix(label, name), net.T), net.lane_of(name)
         if name in ("V", "V'", "c"):
             assert not below(A).any() and not above(A).any(), "the output is used at its own step"
         elif lane and (lane[0] == net.layers - 1 or not net.both):

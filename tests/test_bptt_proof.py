@@ -98,6 +98,46 @@ def test_a_loss_outside_the_scopes_is_proved_against_the_reference_too() -> None
         assert proof and len(proof.witnesses) == 12, str(proof)
 
 
+@pytest.mark.parametrize("ts", [(1, 5), (2, 3), (1, 2, 3, 4, 5)])
+@pytest.mark.parametrize("how", ["stack", "+"])
+def test_a_sum_of_losses_is_proved_against_the_sum_of_the_reference(ts: tuple[int, ...], how: str) -> None:
+    m = Model()
+    some = [m.losses[t - 1] for t in ts]
+    E = F.stack(some).sum() if how == "stack" else sum(some[1:], some[0])
+    for name in m.names:
+        proof = prove(explain(E, m.parameters[name]), m.reference())
+        assert proof and len(proof.witnesses) == 12, str(proof)
+        assert [w.part for w in proof.witnesses][7] == f"Σ E_t, {len(ts)} steps"
+    assert ("E", "plain NumPy") not in notice(prove(explain(some[0], m.parameters["W"]), m.reference()))
+    twice = explain(E + some[0], m.parameters["W"])  # a summand that counts twice is not the sum
+    assert not prove(twice, m.reference())
+
+
+def test_a_running_total_is_told_from_a_sum_and_refused_beside_a_reference() -> None:
+    m = Model()
+    E = m.losses[0]
+    for t in range(2, 6):
+        with scope(t=t):
+            E = (E + m.losses[t - 1]).named("E")
+    for name in ("W", "V"):
+        e = explain(E, m.parameters[name])
+        assert "is a running total made inside the steps" in " ".join(str(e).split())
+        assert np.allclose(e.explicit, explain(m.losses[-1], m.parameters[name]).explicit, rtol=1e-12)
+        assert prove(e)
+        with pytest.raises(ValueError, match="add them up outside the steps"):
+            prove(e, m.reference())
+    assert "running total" not in str(explain(F.stack(m.losses).sum(), m.parameters["W"]))
+
+
+def test_a_loss_of_steps_that_the_reference_has_not_is_refused() -> None:
+    m = Model()
+    W = m.parameters["W"]
+    with scope(t=9):
+        E = (F.tanh(Tensor(m.arrays["h_0"]) @ W)).sum().named("E")
+    with pytest.raises(ValueError, match=r"the loss reads the steps \[9\]; the reference has E_1 … E_5"):
+        prove(explain(E, W), m.reference())
+
+
 def test_a_mean_over_the_batch_is_proved_with_its_weight_and_only_with_it() -> None:
     m = Model(weight=1 / 3)
     assert proof_of(m, "W")

@@ -19,6 +19,7 @@ from tinygrad_rnn import Tensor, nn, scope
 from tinygrad_rnn import functional as F
 from tinygrad_rnn.bptt import Explanation, explain, prove, terms
 from tinygrad_rnn.bptt.parts import by_step
+from tinygrad_rnn.bptt.tables import cosines_table
 from tinygrad_rnn.bptt.uses import Recurrence, recurrence_of
 
 LINES = MODELS["tanh"]
@@ -171,10 +172,107 @@ def test_a_sum_of_losses_is_not_called_the_loss_of_its_last_step() -> None:
     assert "E₅" not in str(e)
 
 
+def test_of_a_sum_of_losses_it_is_told_how_much_of_each_use_is_explicit() -> None:
+    m = LINES
+    e = explain(F.stack(m.losses).sum(), m.parameters["W"])
+    lines = str(e).splitlines()
+    column = cells(lines[2]).index("‖explicit‖")
+    for line, k in zip(lines[4:], range(m.T, 0, -1), strict=False):
+        # one loss alone has as its explicit part its own use
+        expected = np.linalg.norm(explain(m.losses[k - 1], m.parameters["W"]).explicit)
+        assert float(cells(line)[column]) == pytest.approx(expected, rel=6e-4), k
+    assert "both: paths of both kinds lead from this use to E" in unwrapped(e)
+    assert "‖explicit‖" not in str(explain(m.losses[2], m.parameters["W"]))
+
+
+@pytest.mark.parametrize("t", [1, 2, 5])
+def test_a_use_that_contributes_0_has_the_kind_of_its_paths(t: int) -> None:
+    m = Model(initial=0.0)
+    rows = rows_of(explain(m.losses[t - 1], m.parameters["W"]))
+    assert rows["k = 1"][:3] == ("explicit ∂⁺" if t == 1 else "implicit", 0, 0)
+    e = explain(F.stack(m.losses[:t]).sum(), m.parameters["W"])
+    assert rows_of(e)["k = 1"][0] == ("explicit ∂⁺" if t == 1 else "both")
+
+
+@pytest.mark.parametrize(("index", "shown"), [((0, 2), "0, 2"), ((-1, 1), "-1, 1")])
+def test_an_element_of_a_state_is_called_by_its_name(index: tuple[int, int], shown: str) -> None:
+    cell = nn.RNNCell(2, 3, rng=np.random.default_rng(0))
+    hs, _ = nn.unroll(cell, np.random.default_rng(1).normal(size=(4, 2, 2)))
+    text = str(explain(hs[2][index], cell.W))
+    assert text.startswith(f"dh₃[{shown}]/dW = Σ_k ∂h₃[{shown}]/∂W⁽ᵏ⁾") and f"h₃[{shown}] = " in text
+    assert f"∂h₃[{shown}]/∂h₃ · ∂h₃/∂h₁ · ∂⁺h₁/∂W" in text and "E" not in text
+    with scope(t=3):
+        assert str(explain(hs[2][index].named("E"), cell.W)).startswith("dE₃/dW"), "a name of its own comes first"
+
+
+def test_the_place_of_the_largest_entry_is_one_of_the_stored_array() -> None:
+    e = example()
+    assert f"W[{', '.join(map(str, largest(e)))}] is the largest entry (as stored, counted from 0)" in unwrapped(e)
+
+
+# ------------------------------------------------------------------------------------------------- what the graph lacks
+def loop(cut_after: tuple[int, ...], where: str) -> tuple[Tensor, list[Tensor]]:
+    """A loop by hand of 6 steps, whose state is detached after some of them: in the step, or outside every step."""
+    rng = np.random.default_rng(3)
+    W, h = Tensor(rng.normal(size=(3, 3)), requires_grad=True, name="W"), Tensor(rng.normal(size=(2, 3)))
+    losses = []
+    for t in range(1, 7):
+        with scope(t=t):
+            h = F.tanh(h @ W).named("h")
+            losses.append((h * h).sum().named("E"))
+            if t in cut_after and where == "inside":
+                h = h.detach()
+        if t in cut_after and where == "outside":
+            h = h.detach()
+    return W, losses
+
+
+@pytest.mark.parametrize("where", ["inside", "outside"])
+@pytest.mark.parametrize("cut_after", [(), (3,), (2, 4), (5,)])
+def test_a_graph_that_is_cut_says_where_in_every_table(cut_after: tuple[int, ...], where: str) -> None:
+    W, losses = loop(cut_after, where)
+    newest = max(cut_after, default=0) + 1
+    alone = explain(losses[-1], W)
+    assert set(alone.terms) == set(range(newest, 7))
+    for text, steps in ((alone, [newest] if newest not in (1, 6) else []),
+                        (explain(F.stack(losses).sum(), W), [t + 1 for t in cut_after]),
+                        (terms(losses, W), [t + 1 for t in cut_after])):
+        said = re.findall(r"The graph is cut: into step ([\d, ]+) goes no state", unwrapped(text))
+        if newest == 6 and text is alone:  # the newest step alone: nothing tells it from a sequence of one step
+            continue
+        assert said == [", ".join(map(str, steps))] * bool(steps), (text, steps)
+        assert ("truncated gradient" in unwrapped(text)) == bool(steps)
+
+
+@pytest.mark.parametrize("label", NETS)
+def test_no_whole_graph_is_said_to_be_cut(label: str) -> None:
+    net = NETS[label]
+    for parameter in net.parameters.values():
+        assert "cut" not in unwrapped(terms(net.losses, parameter))
+
+
+def test_one_weight_of_two_sequences_says_that_k_counts_in_both() -> None:
+    cell = nn.RNNCell(2, 3, rng=np.random.default_rng(0))
+    x = np.random.default_rng(1).normal(size=(3, 2, 2))
+    with scope(sequence="encoder"):
+        _, h = nn.unroll(cell, x)
+    with scope(sequence="decoder"):
+        hs, _ = nn.unroll(cell, x[:2], h)
+    text = unwrapped(explain(hs[-1].sum(), cell.W))
+    assert "W is read in 2 places that count steps of their own" in text
+    assert "sequence encoder" in text and "sequence decoder" in text
+    assert "count steps" not in unwrapped(example())
+
+
 def test_a_use_that_contributes_exactly_0_is_explained() -> None:
     m = Model(initial=0.0)
-    text = str(explain(m.losses[-1], m.parameters["W"]))
-    assert "k = 1 contributes exactly 0" in text
+    text = unwrapped(explain(m.losses[-1], m.parameters["W"]))
+    assert "k = 1 contributes exactly 0: what W multiplies there is 0" in text
+    relu = nn.RNNCell(2, 3, nonlinearity="relu", rng=np.random.default_rng(0))
+    relu.b.data = np.full(3, -9.0)
+    hs, _ = nn.unroll(relu, np.ones((3, 1, 2)), Tensor(np.ones((1, 3))))
+    text = unwrapped(explain(hs[-1].sum(), relu.U))
+    assert "contributes exactly 0: on every path from there to E a factor is 0" in text
     assert "exactly 0" not in str(explain(m.losses[-1], m.parameters["U"]))
     assert "exactly 0" not in str(example())
 
@@ -411,11 +509,32 @@ def test_of_200_losses_the_first_and_last_are_shown_and_the_table_says_so() -> N
     lines = str(a).splitlines()
     assert "the middle is left out" in lines[0] and len(lines) <= 20
     shown = [1, 2, 3, 4, 197, 198, 199, 200]
-    assert cells(lines[2]) == [f"k = {k}" for k in shown] + ["‖sum‖"]
-    body = [cells(line) for line in lines[4:12]]
+    labels = [f"k = {k}" for k in shown]
+    assert cells(lines[2]) == [*labels[:4], "…", *labels[4:], "‖sum‖"]
+    body = [cells(line) for line in lines[4:13]]
+    assert set(body.pop(4)) == {"…"} and {row.pop(5) for row in body} == {"…"}
     assert [row[0] for row in body] == ["E₁", "E₂", "E₃", "E₄", "E₁₉₇", "E₁₉₈", "E₁₉₉", "E₂₀₀"]
     for row, t in zip(body, shown):
         assert [float(n) for n in row[1:-1]] == pytest.approx([a.norms[t - 1, k - 1] for k in shown], rel=6e-3)
+
+
+@pytest.mark.parametrize("T", [4, 12, 30])
+def test_the_cosines_stand_where_the_norms_do_and_are_those_of_the_terms(T: int) -> None:
+    m = Model(T=T, H=3, initial=0.0)
+    a = terms(m.losses, m.parameters["W"])
+    lines = cosines_table(a).splitlines()
+    shown = list(range(1, T + 1)) if T <= 12 else [1, 2, 3, 4, T - 3, T - 2, T - 1, T]
+    assert [c for c in cells(lines[2]) if c != "…"] == [f"k = {k}" for k in shown]
+    body = [[c for c in cells(line)[1:] if c != "…"] for line in lines[4:4 + len(shown) + (T > 12)]]
+    total = a.arrays.sum((0, 1))
+    for row, t in zip([row for row in body if row], shown, strict=True):
+        for cell, k in zip(row, shown, strict=True):
+            term = a.arrays[t - 1, k - 1]
+            if 1 < k <= t:
+                cosine = (term * total).sum() / np.linalg.norm(term) / np.linalg.norm(total)
+                assert float(cell) == pytest.approx(cosine, abs=0.00501)
+            else:
+                assert cell == "–"  # above the diagonal, and the first use of W, which multiplies h_0 = 0
 
 
 def test_the_losses_keep_the_names_and_the_order_in_which_they_are_given() -> None:

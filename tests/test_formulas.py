@@ -77,6 +77,48 @@ def test_where_no_one_state_leads_to_the_loss_it_is_refused_and_markdown_does_wi
     assert "What is inside" not in markdown(e) and f"| total | dE₂/d{name} |" in markdown(e)
 
 
+@pytest.mark.parametrize("label", ["RNN, forward", "LSTM, forward", "LSTM, backward, masked", "GRU, both, masked"])
+def test_the_printed_levels_open_one_line_each_and_add_up(label: str) -> None:
+    net = NETS[label]
+    for name, W in net.parameters.items():
+        if net.lane_of(name) is None or not net.A(name)[1].any() or name == "x":
+            continue
+        opened = inside(explain(net.losses[1], W))
+        lines = str(opened).splitlines()
+        assert all(len(line) <= 120 for line in lines), name
+        body = lines[4:lines.index("", 4)]
+        found = [(len(line) - len(line.lstrip()), float(line.split()[-1])) for line in body]
+        depth, open_line = 2, found[0]
+        i = 1
+        while i < len(found):
+            assert found[i][0] == depth and body[i].lstrip().startswith("= ")
+            behind = found[i + 1] if i + 1 < len(found) else (depth, 0.0)
+            assert behind[0] == depth
+            size = abs(found[i][1]) + abs(behind[1])
+            assert abs(found[i][1] + behind[1] - open_line[1]) <= 2e-5 * size, (name, i)
+            open_line, depth, i = behind, depth + 4, i + 2
+        assert body[0].split()[-3] == "total" and "explicit ∂⁺ " in body[1]
+
+
+def test_of_many_levels_the_middle_is_left_out() -> None:
+    m = Model(T=40, H=3)
+    lines = str(inside(explain(m.losses[-1], m.parameters["W"]))).splitlines()
+    assert len(lines) < 30 and sum("31 levels more" in line for line in lines) == 1
+    assert "∂⁺h₃₅/∂W" in "".join(lines) and "∂⁺h₃/∂W" in "".join(lines) and "∂⁺h₂₀/∂W" not in "".join(lines)
+
+
+def test_the_data_hold_what_is_inside_level_by_level() -> None:
+    m = Model()
+    e = explain(m.losses[2], m.parameters["W"])
+    d = json.loads(json.dumps(as_data(e)))
+    assert [level["k"] for level in d["inside"]] == [3, 2, 1] and d["graph"] == []
+    assert d["inside"][0]["formulas"] == {"total": "dE₃/dW", "explicit": "dE₃/dh₃ · ∂⁺h₃/∂W",
+                                          "implicit": "dE₃/dh₂ · dh₂/dW"}
+    assert apart(d["inside"][0]["total"], e.total) < EXACT and apart(d["inside"][0]["implicit"], e.implicit) < EXACT
+    assert apart(d["inside"][1]["explicit"], e.terms[2]) < EXACT
+    assert as_data(explain(m.losses[2], m.parameters["V"]))["inside"] == []
+
+
 def test_a_sum_of_losses_of_several_steps_is_refused() -> None:
     m = Model(seed=41)
     with scope(t=5):
@@ -114,9 +156,9 @@ def test_the_numbers_of_markdown_are_those_of_the_terms_and_add_up(label: str, n
         assert abs(float(size) - np.linalg.norm(A[k])) < 6e-4 * np.linalg.norm(A[k])
         assert abs(float(number) - A[k][entry]) < 1e-5 * abs(A[k][entry])
     last = {kind: float(number) for use, kind, *_, number in rows if use == "all"}
-    assert abs(last["explicit"] + last["implicit"] - last["total"]) < 1e-5
+    assert abs(last["explicit ∂⁺"] + last["implicit"] - last["total"]) < 1e-5
     held = net.A(name, held=True)[1].sum(0)[entry]
-    assert abs(last["explicit"] - held) < 1e-5
+    assert abs(last["explicit ∂⁺"] - held) < 1e-5
 
 
 @pytest.mark.parametrize("name", ["W", "h_0", "c", "b"])

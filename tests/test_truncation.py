@@ -4,6 +4,7 @@ notices what is wrong with either.
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from functools import cache
 from typing import Any
@@ -15,7 +16,7 @@ from bptt_models import EXACT, MODELS, Model, PlainLoop, apart, wrong_rule
 
 from tinygrad_rnn import Tensor, nn, ops, scope
 from tinygrad_rnn import functional as F
-from tinygrad_rnn.bptt import explain, prove_truncation, truncation
+from tinygrad_rnn.bptt import explain, matrix, prove_truncation, truncation
 
 LABELS = ["RNN, forward", "LSTM, forward", "GRU after z, forward", "LSTM with peepholes, backward", "RNN, both",
           "LSTM, both, from 0", "RNN, stack", "LSTM, stack", "RNN, stack, both", "GRU, stack, both", "RNN, masked",
@@ -178,7 +179,7 @@ def test_100_steps_are_truncated_as_numpy_does_and_proved() -> None:
 # --------------------------------------------------------------------------------------------------- what is noticed
 def noticed(found: Any) -> set[str]:
     proof = prove_truncation(found)
-    wrong = {w.part.split(",")[0] for w in proof.witnesses if not w}
+    wrong = {w.part.split(", τ")[0] for w in proof.witnesses if not w}
     assert bool(proof) == (not wrong)
     return wrong
 
@@ -204,7 +205,34 @@ def test_an_element_that_is_off_and_a_window_that_is_off_by_one_are_noticed(labe
 def test_a_rule_that_is_off_by_1e_6_is_noticed_in_both(op: str, monkeypatch: pytest.MonkeyPatch) -> None:
     net = NETS["LSTM, both"]
     wrong_rule(monkeypatch, getattr(ops, op), 0)
-    assert noticed(truncation(net.losses, net.parameters["W_f"], [2])) == {"chunked", "sliding"}
+    found = truncation(net.losses, net.parameters["W_f"], [2])
+    assert noticed(found) == {"chunked", "sliding", "every A[t,k]"}
+
+
+@pytest.mark.parametrize("label", ["RNN, forward", "LSTM, both", "GRU, both, masked"])
+def test_every_term_and_every_norm_of_the_matrix_is_proved_one_by_one(label: str,
+                                                                      monkeypatch: pytest.MonkeyPatch) -> None:
+    net = NETS[label]
+    W = next(p for n, p in net.parameters.items() if n.startswith("W"))
+    right = truncation(net.losses, W, [net.T])
+    assert not noticed(right)
+    for place in zip(*np.nonzero(right.terms.norms)):  # in exchange for another, or off by 1e-9
+        norms = right.terms.norms.copy()
+        norms[place] *= 1 + 1e-9
+        assert noticed(replace(right, terms=replace(right.terms, norms=norms))) == {"every ‖A[t,k]‖"}
+
+    def moved(losses: Any, parameter: Tensor) -> Any:  # a part of the newest term goes to the use before it
+        *found, (k, places, d) = matrix.pieces(losses, parameter)
+        j, its, other = next((j, *piece[1:]) for j, piece in enumerate(found)
+                             if piece[0] != k and set(places) & set(piece[1]))
+        place = next(iter(set(places) & set(its)))
+        d, other = np.array(d), np.array(other)
+        d[places.index(place)] -= 1e-9 * (part := d[places.index(place)].copy())
+        other[its.index(place)] += 1e-9 * part
+        return iter([*found[:j], (found[j][0], its, other), *found[j + 1:], (k, places, d)])
+
+    monkeypatch.setattr(sys.modules[truncation.__module__], "pieces", moved)
+    assert "every A[t,k]" in noticed(right)
 
 
 def test_something_where_nothing_is_near_is_noticed() -> None:

@@ -128,7 +128,7 @@ def test_tables_show_every_cell_by_lag_and_every_witness(tmp_path: Path, capsys:
     result, good = run(tmp_path / "new", "--steps", 7, "--hidden", 3)
     said = capsys.readouterr().out
     rows = [line.split() for line in said.splitlines()]
-    assert good and "∂s_T/∂s_k: proved by 21 witnesses" in said and "DISAGREES" not in said
+    assert good and "∂s_T/∂s_k: proved by 28 witnesses" in said and "DISAGREES" not in said
     for lag in (1, 2, 5, 7):
         assert [str(lag), *(f"{m['norms'][lag - 1]:.2g}" for m in result["models"].values())] in rows
     assert repr(language_reference().partition("\n\n")[2][:7]) in said and " …" not in said.splitlines()[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +11,22 @@ import numpy as np
 from ..ops import Array
 from ..steps import step_of
 from .parts import Explanation
-from .tables import Printed, kind_of, norm, path, state_symbol, subscript, symbols, table, use_label
+from .tables import (
+    SHOWN,
+    Printed,
+    graph_notes,
+    kinds_of,
+    largest,
+    norm,
+    paragraph,
+    path,
+    state_note,
+    state_symbol,
+    subscript,
+    symbols,
+    table,
+    use_label,
+)
 from .uses import Recurrence, Step, recurrence_of
 
 
@@ -35,15 +51,29 @@ class Inside(Printed):
     levels: tuple[Level, ...]
 
     def __repr__(self) -> str:
-        e, entry, element = self.explanation, *largest(self.explanation)
-        rows = []
-        for level, (whole, use, behind) in zip(self.levels, formulas(self)):
-            numbers = f"{level.whole[entry]:+.6g} = {level.use[entry]:+.6g} {level.behind[entry]:+.6g}"
-            rows.append([whole, f"= {use}", f"+ {behind}" if behind else "", f"{norm(level.use):.4g}",
-                         f"{norm(level.behind):.4g}", numbers])
-        head = ["total", "explicit in this state", "implicit in it", "‖explicit‖", "‖implicit‖", element]
-        W, E = symbols(e)
-        return f"What is inside d{E}/d{W}\n\n" + table(head, rows, left=(0, 1, 2, 5))
+        e, (entry, element) = self.explanation, largest(self.explanation)
+        through = through_of(e)
+        (W, E), s = symbols(e), state_symbol(through)
+
+        def row(depth: int, formula: str, kind: str, part: Array) -> list[str]:
+            return ["    " * depth + formula, kind, f"{norm(part):.4g}", f"{part[entry]:+.6g}"]
+
+        opened = list(zip(self.levels, formulas(self)))
+        rows = [row(0, opened[0][1][0], "total", self.levels[0].whole)] if opened else []
+        left_out = len(opened) - 9 if len(opened) > SHOWN else 0
+        for depth, (level, (_, use, behind)) in enumerate([*opened[:6], *opened[6 + left_out:]]):
+            if left_out and depth == 6:
+                rows.append(["    " * depth + f"⋮ {left_out} levels more", "", "", ""])
+            of = f" in {subscript(s, level.k)}" * (depth > 0)
+            rows.append(row(depth, f"= {use}", f"explicit ∂⁺{of}", level.use))
+            if behind:
+                rows.append(row(depth, f"+ {behind}", f"implicit{of}", level.behind))
+        k = "k-1" if forward(through) else "k+1"
+        note = (f"Two lines add up to the line they open (16): d{s}_k/d{W} = ∂⁺{s}_k/∂{W} + ∂{s}_k/∂{s}_{{{k}}} · "
+                f"d{s}_{{{k}}}/d{W}.  explicit ∂⁺ in {s}_k: by the {W} that step k reads, {s}_{{{k}}} held fixed; for "
+                f"{E} all that is indented is implicit.  d{E}/d{s}_k: along all paths from {s}_k to {E}.")
+        return (f"What is inside d{E}/d{W}\n\n{table(['part', 'kind', '‖·‖', element], rows, left=(0, 1))}\n\n"
+                f"{paragraph(note)}")
 
 
 def inside(e: Explanation) -> Inside:
@@ -60,7 +90,7 @@ def inside(e: Explanation) -> Inside:
 
 def through_of(e: Explanation) -> Recurrence:
     through = recurrence_of(e.loss, e.parameter)
-    if through is None or len(through.last) != 1 or None in e.terms or "both" in {kind_of(e, k) for k in e.terms}:
+    if through is None or len(through.last) != 1 or None in e.terms or "both" in kinds_of(e).values():
         raise ValueError(f"inside: {symbols(e)[1]} is not the loss of one step of the one recurrence that reads "
                          f"{symbols(e)[0]}; its terms by use are all that can be told apart")
     return through
@@ -83,26 +113,25 @@ def formulas(opened: Inside) -> list[tuple[str, str, str]]:
     return found
 
 
-def largest(e: Explanation) -> tuple[tuple[int, ...], str]:
-    """The place of the largest entry of dE/dW, and its name."""
-    entry = tuple(int(i) for i in np.unravel_index(int(np.abs(e.total).argmax()), e.total.shape))
-    return entry, f"{symbols(e)[0]}[{', '.join(map(str, entry))}]" if entry else symbols(e)[0]
-
-
 def markdown(e: Explanation) -> str:
     """The explanation in Markdown: the sum in symbols, the same with the numbers of the largest entry, and a table."""
     W, E = symbols(e)
     entry, element = largest(e)
-    through = recurrence_of(e.loss, e.parameter) if e.implicit.any() else None
-    uses = [(k, path(e, k, through), e.terms[k]) for k in reversed(e.terms)]
+    through, kinds = recurrence_of(e.loss, e.parameter) if e.implicit.any() else None, kinds_of(e)
+    newest = e.terms if through is not None and not forward(through) else reversed(e.terms)
+    uses = [(k, path(e, k, through), e.terms[k]) for k in newest]
     lines = [f"## d{E}/d{W}", "", f"{E} = {float(e.loss.data):.6g}", "",
              f"d{E}/d{W} = " + " + ".join(formula for _, formula, _ in uses), "",
              f"{element}: {e.total[entry]:+.6g} = " + " ".join(f"{part[entry]:+.6g}" for *_, part in uses), "",
              f"| use | kind | term | norm | {element} |", "|---|---|---|---:|---:|"]
-    lines += [f"| {use_label(k)} | {kind_of(e, k)} | {formula} | {norm(part):.4g} | {part[entry]:+.6g} |"
+    lines += [f"| {use_label(k)} | {kinds[k]} | {formula} | {norm(part):.4g} | {part[entry]:+.6g} |"
               for k, formula, part in uses]
     lines += [f"| all | {kind} | {formula} | {norm(part):.4g} | {part[entry]:+.6g} |" for kind, formula, part in (
-        ("explicit", f"∂⁺{E}/∂{W}", e.explicit), ("implicit", "", e.implicit), ("total", f"d{E}/d{W}", e.total))]
+        ("explicit ∂⁺", f"∂⁺{E}/∂{W}", e.explicit), ("implicit", "", e.implicit), ("total", f"d{E}/d{W}", e.total))]
+    lines += ["", f"∂⁺, explicit: along paths from {W} to {E} on which no state goes from one step to another; "
+                  "implicit: along all others; d: along all."]
+    lines += [line for note in (*([state_note(through, W)] if through else []), *graph_notes([e.loss], e.parameter))
+              for line in ("", note)]
     try:
         opened = inside(e)
     except ValueError:
@@ -116,9 +145,19 @@ def markdown(e: Explanation) -> str:
 
 
 def as_data(e: Explanation) -> dict[str, Any]:
-    """Everything in an explanation as lists and numbers, ready for JSON."""
+    """Everything in an explanation as lists and numbers, ready for JSON.
+
+    inside: what `inside` opens, level by level, where it can; graph: what there is to know of the graph, in words.
+    """
+    kinds, levels = kinds_of(e), list[dict[str, Any]]()
+    with suppress(ValueError):  # where no one state leads to E
+        opened = inside(e)
+        levels = [{"k": level.k, "formulas": dict(zip(("total", "explicit", "implicit"), said)),
+                   "total": level.whole.tolist(), "explicit": level.use.tolist(), "implicit": level.behind.tolist()}
+                  for level, said in zip(opened.levels, formulas(opened))]
     return {"loss": float(e.loss.data), "t": step_of(e.loss), "parameter": e.parameter.name,
             "total": e.total.tolist(), "explicit": e.explicit.tolist(), "implicit": e.implicit.tolist(),
-            "terms": {str(k): {"kind": kind_of(e, k), "norm": norm(part), "values": part.tolist()}
+            "terms": {str(k): {"kind": kinds[k].removesuffix(" ∂⁺"), "norm": norm(part), "values": part.tolist()}
                       for k, part in e.terms.items()},
-            "norms": {"total": norm(e.total), "explicit": norm(e.explicit), "implicit": norm(e.implicit)}}
+            "norms": {"total": norm(e.total), "explicit": norm(e.explicit), "implicit": norm(e.implicit)},
+            "inside": levels, "graph": graph_notes([e.loss], e.parameter)}

@@ -24,7 +24,7 @@ from ..replay import evaluate, reached, replay
 from ..steps import lane_of, recurrence_edges, step_of, the_lane
 from ..sweep import order
 from ..tensor import Tensor
-from .proof import EXACT, STEEP, TOGETHER, VANISHED, Witness, is_steep, witness
+from .proof import DIFFERENCES, EXACT, STEEP, STEP, TOGETHER, VANISHED, Witness, is_steep, witness
 from .tables import Printed, paragraph, table
 
 State = Tensor | tuple[Tensor, ...]
@@ -281,13 +281,14 @@ def prove_decay(d: Decay) -> list[Witness]:
     """The Jacobians by routes that share no derivative with the sweep, each lag by its own size.
 
     Every lag and element by the product of one-step Jacobians J_T … J_{k+1} (18), each from a complex step with all
-    states held; the lags that the table shows also by complex steps from s_k through to s_T, along random directions u:
-    (∂s_T/∂s_k) u. What has shrunk below 1e-250 is compared with nothing.
+    states held; the lags that the table shows also from s_k through to s_T, along random directions u, (∂s_T/∂s_k) u:
+    by complex steps, and by fourth-order differences where these can be told from rounding. What has shrunk below
+    1e-250 is compared with nothing.
     """
     *ks, last = d.states
     root, rng = joined([d.states[last]]), np.random.default_rng(0)
     exact = STEEP if is_steep(root) else EXACT
-    product, through, whole = [], [], np.eye(root.shape[1])
+    product, through, apart, whole = [], [], [], np.eye(root.shape[1])
     for J, ours in zip(one_steps(d.states), d.jacobians):
         whole = whole @ J
         product.append(witness("every lag", "product of one-step Jacobians (18)", "forward pass, scopes", ours, whole,
@@ -295,12 +296,26 @@ def prove_decay(d: Decay) -> list[Witness]:
     inside = {x for node in order([root]) for x in node.inputs}
     for lag in shown_lags(len(ks)):
         u, parts = rng.normal(size=(DIRECTIONS, root.shape[1])), parts_of(d.states[ks[-lag]])
-        at = {x: a for x, a in zip(parts, moved(parts, u)) if x in inside}
-        through.append(witness("the lags shown", f"complex step, {DIRECTIONS} directions", "forward pass",
-                               d.jacobians[lag - 1] @ u.T, slopes(root, at, DIRECTIONS), exact))
+        ours, directions = d.jacobians[lag - 1] @ u.T, f"{DIRECTIONS} directions"
+
+        def s(steps: Array, u: Array = u, parts: tuple[Tensor, ...] = parts) -> Array:
+            """s_T, (steps, B, n, directions), where s_k has moved by each of the steps along u."""
+            along = (steps[:, None, None] * u).reshape(-1, u.shape[1])
+            at = {x: a for x, a in zip(parts, moved(parts, along)) if x in inside}
+            values = evaluate(root, at) if at else np.zeros((len(along), *root.shape))
+            return np.moveaxis(values.reshape(len(steps), len(u), *root.shape), 1, -1)
+
+        through.append(witness("the lags shown", f"complex step, {directions}", "forward pass", ours,
+                               s(np.array([1j * COMPLEX_STEP]))[0].imag / COMPLEX_STEP, exact))
+        far_back, back, ahead, far_ahead = s(STEP * np.array([-2.0, -1.0, 1.0, 2.0]))
+        slope = (8 * (ahead - back) - (far_ahead - far_back)) / (12 * STEP)
+        off = float(np.abs((ahead - back) / (2 * STEP) - slope).max() / (np.abs(slope).max() or 1.0))
+        apart.append(witness("lags above rounding", f"differences, {directions}", "forward pass", ours, slope,
+                             DIFFERENCES + 5 * off**2, 4e-16 * float(np.abs(root.data).max()) / STEP))
     told = ~(np.abs(d.jacobians).max(axis=(1, 2, 3)) < VANISHED)  # nan is told
     routes = ([w for w, big in zip(product, told) if big],
-              [w for w, lag in zip(through, shown_lags(len(ks))) if told[lag - 1]])
+              [w for w, lag in zip(through, shown_lags(len(ks))) if told[lag - 1]],
+              [w for w in apart if w.tolerance < 10 * DIFFERENCES])
     return [max(route, key=lambda w: (np.isnan(w.error), w.error)) for route in routes if route]
 
 
@@ -315,16 +330,16 @@ def one_steps(found: Mapping[int, State]) -> Iterator[Array]:
         later, earlier = [found[t] for t in ts[start:stop]], [found[t] for t in ts[start - 1:stop - 1]]
         root = joined(later)
         given = [parts_of(state) for state in earlier]
-        copies = [moved(parts, np.eye(root.shape[1] // len(later))) for parts in given]
+        copies = [moved(parts, 1j * COMPLEX_STEP * np.eye(root.shape[1] // len(later))) for parts in given]
         edges = crossings([node for node in order([root]) if node is not root], given)
         at = {edge: copies[state][part] for edge, ((state, part), *_) in edges.items()}
         yield from np.split(slopes(root, at, len(copies[0][0])), len(later), axis=1)[::-1]
 
 
 def moved(parts: Sequence[Tensor], u: Array) -> list[Array]:
-    """The parts of a state, (P, B, H) each, all rows of which copy p has moved by ih along u[p], (P, m)."""
+    """The parts of a state, (P, B, H) each, all rows of which copy p has moved by u[p], (P, m)."""
     places = np.cumsum([x.shape[1] for x in parts])[:-1]
-    return [x.data + 1j * COMPLEX_STEP * along[:, None] for x, along in zip(parts, np.split(u, places, axis=1))]
+    return [x.data + along[:, None] for x, along in zip(parts, np.split(u, places, axis=1))]
 
 
 def slopes(root: Tensor, at: Mapping[Any, Array], copies: int) -> Array:

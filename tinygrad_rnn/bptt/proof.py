@@ -18,14 +18,14 @@ from .. import ops
 from ..check import COMPLEX_STEP
 from ..ops import Array
 from ..replay import evaluate, replay
-from ..steps import recurrence_edges
+from ..steps import is_recurrence, recurrence_edges, step_of
 from ..sweep import order, sweep
 from ..tensor import Tensor
 from .gated import Gated
 from .parts import Explanation
 from .reference import RNN, BiRNN
-from .tables import Printed, proof_table, subscript
-from .uses import Step, uses
+from .tables import Printed, proof_table, subscript, summands
+from .uses import Step, Use, uses
 
 EXACT, DIFFERENCES = 1e-12, 1e-7  # what the routes must agree to, as max |a - b| / max |b|
 STEEP, FLAT = 1e-11, 2.5e-5  # the same where a unit's slope, as of tanh at |z| ≥ 6, is so flat that it has lost digits
@@ -69,7 +69,8 @@ def prove(explanation: Explanation, reference: RNN | BiRNN | Gated | None = None
     """Bring the witnesses: every element of every part, by routes that share less and less with the engine.
 
     reference: the same model in plain NumPy, for the recursion (16) and the closed form (22), or for the derivation
-    (25) of a BiRNN. Raises ValueError where its parameter is not the one explained.
+    (25) of a BiRNN; of a sum of losses it takes the sum. Raises ValueError where its parameter is not the one
+    explained, or it has no such loss.
     """
     e, loss, W = explanation, explanation.loss, explanation.parameter
     if loss.dtype != np.float64:
@@ -190,45 +191,87 @@ def along(e: Explanation, route: str, shares: str, tolerance: float) -> Witness:
 
     Both are measured by Σ |term k ∘ u|, the size of what is summed.
     """
-    rng = np.random.default_rng(0)
-    W, zero, value = e.parameter, np.zeros(e.parameter.shape), value_of(e)
+    W, zero = e.parameter, np.zeros(e.parameter.shape)
     read = uses([e.loss], W)
     steps = list({**e.terms, **read})
-    worst = 0.0
-    for start in range(0, len(steps), TOGETHER):
-        group = steps[start:start + TOGETHER]
-        u = rng.normal(size=(len(group), 2, *W.shape))
+    u = np.random.default_rng(0).normal(size=(len(steps), 2, *W.shape))
+    slope = copies_moved(e.loss, W, value_of(e), [read.get(k, []) for k in steps], u)
+    parts = (np.stack([e.terms.get(k, zero) for k in steps])[:, None] * u).reshape(len(steps), 2, -1)
+    return Witness("terms", route, shares, apart(parts.sum(-1), slope, np.abs(parts).sum(-1)), tolerance)
+
+
+def copies_moved(root: Tensor, W: Tensor, value: Array, read: Sequence[list[Use]], u: Array) -> Array:
+    """How `root` changes as the copy of W that each step reads, and that alone, moves: (steps, 2, *root.shape).
+
+    read: the edges of each step; u (steps, 2, *W.shape): along what, twice for each step. By the complex step.
+    """
+    found = np.zeros((len(read), 2, *root.shape))
+    for start in range(0, len(read), TOGETHER):
+        group = read[start:start + TOGETHER]
         copies: dict[Any, Array] = {}
-        for place, k in enumerate(group):  # rows 2·place and 2·place + 1 move the copy of step k, and that alone
+        for place, edges in enumerate(group):  # rows 2·place and 2·place + 1 move the copy of this step
             moved = np.repeat(value[None].astype(complex), 2 * len(group), axis=0)
-            moved[2 * place:2 * place + 2] += 1j * COMPLEX_STEP * u[place]
-            for node, i in read.get(k, []):
+            moved[2 * place:2 * place + 2] += 1j * COMPLEX_STEP * u[start + place]
+            for node, i in edges:
                 copies[node, i] = moved if node.inputs[i] is W else evaluate(node.inputs[i], {W: moved})
-        slope = evaluate(e.loss, copies).imag.reshape(-1, 2) / COMPLEX_STEP if copies else np.zeros((len(group), 2))
-        parts = (np.stack([e.terms.get(k, zero) for k in group])[:, None] * u).reshape(len(group), 2, -1)
-        size = np.maximum(np.maximum(np.abs(parts).sum(-1), np.abs(slope)), VANISHED)
-        with np.errstate(invalid="ignore"):
-            worst = float(np.maximum(worst, (np.abs(parts.sum(-1) - slope) / size).max()))
-    return Witness("terms", route, shares, worst, tolerance)
+        if copies:
+            slopes = evaluate(root, copies).imag / COMPLEX_STEP
+            found[start:start + len(group)] = slopes.reshape(len(group), 2, *root.shape)
+    return found
+
+
+def apart(ours: Array, theirs: Array, size: Array) -> float:
+    """The largest difference, each by the size of what was summed."""
+    with np.errstate(invalid="ignore"):
+        return float((np.abs(ours - theirs) / np.maximum(np.maximum(size, np.abs(theirs)), VANISHED)).max(initial=0.0))
 
 
 def by_reference(e: Explanation, reference: RNN | BiRNN | Gated, exact: float) -> list[Witness]:
-    """What plain NumPy says: E_t, the parts by the recursion (16), the terms by the closed form (22); or by (25)."""
-    name, t = e.parameter.name, e.step
+    """What plain NumPy says: E_t, the parts by the recursion (16), the terms by the closed form (22); or by (25).
+
+    Of a loss that reads several steps, the sum of their E_t.
+    """
+    name, ts = e.parameter.name, steps_read(e.loss)
     theirs = reference.parameters().get(name or "")
-    if name is None or t is None or theirs is None or not np.array_equal(theirs, value_of(e)):
+    if name is None or theirs is None or not np.array_equal(theirs, value_of(e)):
         raise ValueError(f"prove: the reference has no parameter {name!r} with the values explained")
+    if not ts or not 1 <= min(ts) <= max(ts) <= len(reference.y):
+        raise ValueError(f"prove: the loss reads the steps {ts or 'none'}; the reference has E_1 … "
+                         f"E_{len(reference.y)}")
     if isinstance(reference, BiRNN):
-        split, by, form = reference.split(t, name), "derivation (25)", "derivation (25)"
+        splits, by, form = [reference.split(t, name) for t in ts], "derivation (25)", "derivation (25)"
     else:
         equation = reference.equation if isinstance(reference, Gated) else "22"
-        split, by, form = reference.recursion(t, name), "recursion (16), run forward", f"closed form ({equation})"
-    closed = reference.closed_form(t, name)
-    terms: dict[Step, Array] = {None: np.sum(list(closed.values()), 0)} if None in e.terms else dict(closed.items())
+        splits, by = [reference.recursion(t, name) for t in ts], "recursion (16), run forward"
+        form = f"closed form ({equation})"
+    terms: dict[Step, Array] = {}
+    for t in ts:
+        for k, term in reference.closed_form(t, name).items():
+            key = None if None in e.terms else k
+            terms[key] = terms[key] + term if key in terms else term
+    value, several = sum(reference.forward()[-1][t - 1] for t in ts), f"Σ E_t, {len(ts)} steps"
     return [
-        witness(subscript("E", t), "plain NumPy", "nothing", e.loss.data, reference.forward()[-1][t - 1]),
-        witness("explicit", by, "nothing", e.explicit, split.explicit, exact),
-        witness("implicit", by, "nothing", e.implicit, split.implicit, exact),
-        witness("total", by, "nothing", e.total, split.total, exact),
+        witness(subscript("E", ts[0]) if len(ts) == 1 else several, "plain NumPy", "nothing", e.loss.data, value),
+        *(witness(part, by, "nothing", getattr(e, part), sum(getattr(split, part) for split in splits), exact)
+          for part in ("explicit", "implicit", "total")),
         each_term(e, form, "nothing", terms, exact),
     ]
+
+
+def steps_read(loss: Tensor) -> list[int]:
+    """t of an E_t, and every t of a sum of them; of one made outside the steps all those that it reads."""
+    parts, running = summands(loss)
+    if running:
+        raise ValueError(f"prove: {loss.name or 'the loss'} is a running total made inside the steps, which counts "
+                         "as a state; the reference has one loss for each step: add them up outside the steps")
+    return sorted(set().union(*({t} if (t := step_of(x)) is not None else near_steps(x) for x in parts)))
+
+
+def near_steps(x: Tensor) -> set[int]:
+    """The steps that x reads without crossing a recurrence edge."""
+    near, found = {x}, set[int]()
+    for node in order([x]):
+        if node in near:
+            near |= {y for i, y in enumerate(node.inputs) if not is_recurrence(node, i)}
+            found |= {t for y in (node, *node.inputs) if y in near and (t := step_of(y)) is not None}
+    return found

@@ -34,6 +34,7 @@ REVERSE, RTRL, CLOSED = "reverse mode", "RTRL", "closed form"
 COPIES, COMPLEX, DIFFERENCE = "untied copies", "complex step", "differences"
 SHARED = {RTRL: "nothing", CLOSED: "nothing", COPIES: "graph, rules", COMPLEX: "graph", DIFFERENCE: "graph"}
 SHORT = {REVERSE: "reverse", RTRL: "RTRL", CLOSED: "closed", COPIES: "untied", COMPLEX: "complex"}
+NONE = "none: "  # and why a model has no such route
 LEGEND = (
     "reverse mode: one sweep over the graph from the loss back, as backward() does.",
     "RTRL: ds_t/dθ = ∂⁺s_t/∂θ + J_t ds_{t-1}/dθ carried forward in time, in plain NumPy, with a forward pass and "
@@ -265,7 +266,7 @@ def rows_of(loss: Tensor, label: str, steps: range, parameters: Sequence[Tensor]
             model: OneWay | BothWays | str) -> Iterator[Row]:
     """The loss itself, by the two forward passes, then every parameter. loss: the sum of E_t over `steps`."""
     exact = STEEP if is_steep(loss) else EXACT
-    value: Witness | str = f"none: {model}"
+    value: Witness | str = f"{NONE}{model}"
     if not isinstance(model, str):
         value = witness(label, RTRL, SHARED[RTRL], model.losses()[steps.start - 1:steps.stop - 1].sum(), loss.data)
     cells: dict[str, Witness | str] = {**dict.fromkeys(SHARED, "shared"), RTRL: value, CLOSED: value}
@@ -297,7 +298,7 @@ def routes(loss: Tensor, parameter: Tensor, reverse: Array, steps: range, model:
     """dE/dθ by every route but reverse mode, in the order of the columns."""
     name, found = str(parameter.name), dict[str, Numbers | str]()
     if isinstance(model, str):
-        found |= dict.fromkeys((RTRL, CLOSED), f"none: {model}")
+        found |= dict.fromkeys((RTRL, CLOSED), f"{NONE}{model}")
     else:
         one = model.cell if isinstance(model, OneWay) else model.one
         n = one.forward()[0][0].size  # of all rows
@@ -324,12 +325,16 @@ def agreement_table(a: Agreement) -> str:
     """One table, the routes as columns; under it every route against every other, and the verdict."""
     form = f"{CLOSED} ({a.equation})" if a.equation else CLOSED
     head = ["gradient", "numbers", "‖·‖", "RTRL (16)", form, COPIES, COMPLEX, DIFFERENCE]
+    missing = sorted({cell for row in a.rows for cell in row.cells.values()
+                      if isinstance(cell, str) and cell.startswith(NONE)})
     rows = [[f"d{row.loss}/d{row.parameter}" if row.parameter else row.loss, f"{row.size:,}" if row.parameter else "",
              f"{row.norm:.3g}", *(shown(row.cells[route]) for route in SHARED)] for row in a.rows]
     ends = {route: a.between(REVERSE, route) for route in SHARED}
     rows += [[""] * len(head), ["shares with the engine", "", "", *SHARED.values()],
              ["allowed", "", "", *(f"{max(w.tolerance for w in ws):.0e}" if ws else "–" for ws in ends.values())],
              ["verdict", "", "", *(verdict(ws) for ws in ends.values())]]
+    why = [f"{reason}. There is no RTRL and no closed form of such a model here, and no forward pass but the engine's."
+           for reason in missing]
     order = (REVERSE, *SHARED)
     pairs = [[late, *(worst(a.between(early, late)) if early in order[:order.index(late)] else "" for early in SHORT)]
              for late in SHARED]
@@ -337,14 +342,15 @@ def agreement_table(a: Agreement) -> str:
         table(head, rows), "",
         paragraph("A number: by how much a route disagrees at most with reverse mode, by the largest element of that "
                   "gradient; ✗ where that is more than allowed. The row of a loss compares the loss itself with that "
-                  "of the route's own forward pass. rounding: differences cannot tell a gradient so small from it."),
-        "", *map(paragraph, LEGEND), "",
+                  "of the route's own forward pass. shared: it has none. rounding: differences cannot tell a gradient "
+                  "so small from it."),
+        *map(paragraph, why), "", *map(paragraph, LEGEND), "",
         "  Every route against every other, the worst of all rows", "", table(["", *SHORT.values()], pairs), "",
         fill(conclusion(a), 112)])
 
 
 def shown(cell: Witness | str) -> str:
-    return cell if isinstance(cell, str) else worst([cell])
+    return (NONE.strip(": ") if cell.startswith(NONE) else cell) if isinstance(cell, str) else worst([cell])
 
 
 def worst(found: list[Witness]) -> str:

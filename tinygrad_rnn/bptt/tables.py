@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from html import escape
 from textwrap import fill
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .. import ops
 from ..ops import Array
-from ..steps import step_of
-from .uses import Recurrence, Step, pattern, recurrence_of
+from ..steps import is_recurrence, lane_of, recurrence_edges, step_of
+from ..sweep import order
+from ..tensor import Tensor
+from .uses import Recurrence, Step, pattern, recurrence_of, uses
 
 if TYPE_CHECKING:
     from .matrix import Terms
@@ -62,50 +65,158 @@ def paragraph(text: str) -> str:
 
 def symbols(e: Explanation) -> tuple[str, str]:
     """W and E_t as the table calls them; a loss made outside the steps has no t."""
-    return e.parameter.name or "W", subscript(e.loss.name or "E", step_of(e.loss))
+    return e.parameter.name or "W", loss_symbol(e.loss)
+
+
+def loss_symbol(loss: Tensor) -> str:
+    """E_t, or what else the scalar is called: h₃[0, 2], where it is an element of a tensor with a name."""
+    if loss.name is None and loss.op is ops.GETITEM and (whole := loss.inputs[0]).name:
+        mark = "'" * (whole.scope.get("direction") == "backward" and not str(whole.name).endswith("'"))
+        index = str((loss.settings or {})["index"]).strip("()").rstrip(",")
+        return f"{subscript(f'{whole.name}{mark}', step_of(whole))}[{index}]"
+    return subscript(loss.name or "E", step_of(loss))
 
 
 def explanation_table(e: Explanation) -> str:
     """Each use of W, what it contributes, and the explicit and implicit parts they add up to."""
     W, E = symbols(e)
-    entry = np.unravel_index(int(np.abs(e.total).argmax()), e.total.shape)
-    element = f"{W}[{', '.join(str(int(i)) for i in entry)}]" if entry else W
+    entry, element = largest(e)
     square = float((e.total * e.total).sum())
+    kinds = kinds_of(e)
+    split = "both" in kinds.values()  # then it is told how much of each term is explicit
 
-    def row(label: str, kind: str, formula: str, part: Array) -> list[str]:
+    def row(label: str, kind: str, formula: str, part: Array, explicit: Array | None) -> list[str]:
         share = f"{100 * float((part * e.total).sum()) / square:.1f} %".replace("-0.0 ", "0.0 ") if square else "–"
-        return [label, kind, formula, f"{norm(part):.4g}", f"{part[entry]:+.6g}", share]
+        told = [f"{norm(explicit):.4g}" if explicit is not None else ""] * split
+        return [label, kind, formula, f"{norm(part):.4g}", *told, f"{part[entry]:+.6g}", share]
 
-    through = recurrence_of(e.loss, e.parameter) if e.implicit.any() else None
-    rows = [row(use_label(k), kind_of(e, k), path(e, k, through), part) for k, part in shown(e, through)]
-    rows += [[""] * 6, row("all", "explicit ∂⁺", f"∂⁺{E}/∂{W}", e.explicit), row("", "implicit", "", e.implicit),
-             row("", "total", f"d{E}/d{W}", e.total)]
+    zero, through = np.zeros_like(e.total), recurrence_of(e.loss, e.parameter) if e.implicit.any() else None
+    rows = [row(use_label(k), kind_of(kinds, k), path(e, k, through), part,
+                np.sum([e.explicit_terms.get(j, zero) for j in within(e, k)], axis=0))
+            for k, part in shown(e, through)]
+    head = ["use", "kind", "term", "‖·‖", *["‖explicit‖"] * split, element, "share"]
+    rows += [[""] * len(head), row("all", "explicit ∂⁺", f"∂⁺{E}/∂{W}", e.explicit, None),
+             row("", "implicit", "", e.implicit, None), row("", "total", f"d{E}/d{W}", e.total, None)]
     shape = " × ".join(map(str, e.total.shape)) or "one number"
     notes = [f"explicit: paths from {W} to {E} on which no state goes from one step to another.  implicit: all other "
-             f"paths.  {element} is the largest entry; entries and shares (a part's projection on d{E}/d{W}; negative: "
-             "it pulls against the total) add up, norms do not."]
+             f"paths."]
+    if split:
+        notes[0] += (f"  both: paths of both kinds lead from this use to {E}, as where {E} sums losses of several "
+                     "steps; ‖explicit‖ is the norm of the explicit part.")
+    if square:
+        where = " (as stored, counted from 0)" if entry else ""
+        largest_one = f"{element} is the largest entry{where}; entries" if e.total.size > 1 else "Numbers"
+        notes.append(f"{largest_one} and shares (a part's projection on d{E}/d{W}; negative: it pulls against the "
+                     "total) add up, norms do not.")
     if through:
         notes.append(state_note(through, W))
-    if zeros := [use_label(k) for k, part in e.terms.items() if not part.any()]:
-        named = ", ".join(zeros) if len(zeros) <= 3 else f"{zeros[0]}, {zeros[1]} and {len(zeros) - 2} more"
-        notes.append(f"What is used at {named} contributes exactly 0: what {W} multiplies there is zero (the first "
-                     "state?), nothing leads on to the loss, or the term has vanished below what a float can hold.")
+    notes += zeros_notes(e) + graph_notes([e.loss], e.parameter)
     return "\n".join([
         f"d{E}/d{W} = Σ_k ∂{E}/∂{W}⁽ᵏ⁾, the sum over the uses k of {W} ({shape});  {E} = {float(e.loss.data):.6g}", "",
-        table(["use", "kind", "term", "‖·‖", element, "share"], rows, left=(0, 1, 2)), "", *map(paragraph, notes)])
+        table(head, rows, left=(0, 1, 2)), "", *map(paragraph, notes)])
 
 
-def kind_of(e: Explanation, k: Step | range) -> str:
-    """Explicit, implicit, or both: one use may be explicit for one loss in a sum and implicit for later ones."""
-    uses = [j for j in e.terms if isinstance(j, int) and j in k] if isinstance(k, range) else [k]
-    kinds = set()
-    for j in uses:
-        explicit = e.explicit_terms.get(j)
-        if explicit is None or not explicit.any():
-            kinds.add("implicit")
+def largest(e: Explanation) -> tuple[tuple[int, ...], str]:
+    """The place of the largest entry of dE/dW, and its name."""
+    W, entry = symbols(e)[0], tuple(int(i) for i in np.unravel_index(int(np.abs(e.total).argmax()), e.total.shape))
+    return entry, f"{W}[{', '.join(map(str, entry))}]" if entry else W
+
+
+def within(e: Explanation, k: Step | range) -> list[Step]:
+    """The uses under one label."""
+    return [j for j in e.terms if isinstance(j, int) and j in k] if isinstance(k, range) else [k]
+
+
+def kinds_of(e: Explanation) -> dict[Step, str]:
+    """Each use: explicit, implicit, or both, by the paths that lead from it to E, so that a term of 0 has a kind too.
+
+    One use may be explicit for one loss in a sum, and implicit for later ones.
+    """
+    crossed = {e.loss: {False}}  # is a recurrence edge on the way from here to E?
+    for node in order([e.loss]):
+        for i, x in enumerate(node.inputs):
+            crossed.setdefault(x, set()).update({True} if is_recurrence(node, i) else crossed[node])
+    names = {(False,): "explicit ∂⁺", (True,): "implicit", (False, True): "both"}
+    found = {k: {way for node, i in edges for way in ({True} if is_recurrence(node, i) else crossed[node])}
+             for k, edges in uses([e.loss], e.parameter).items()}
+    return {k: names[tuple(sorted(ways))] for k, ways in found.items()}
+
+
+def kind_of(kinds: dict[Step, str], k: Step | range) -> str:
+    """The kind of one use, or of all those in a range."""
+    found = {kind for j, kind in kinds.items() if j is not None and j in k} if isinstance(k, range) else {kinds[k]}
+    return found.pop() if len(found) == 1 else "both"
+
+
+def zeros_notes(e: Explanation) -> list[str]:
+    """Why a use contributes exactly 0: what W multiplies there is 0, or another factor is, on every path."""
+    W, E = symbols(e)
+    read = uses([e.loss], e.parameter)
+
+    def multiplies_zero(node: Tensor, i: int) -> bool:
+        others = [node.saved[1 + j] for j in range(len(node.inputs)) if j != i]
+        return node.op in (ops.MATMUL, ops.MUL) and not any(np.any(x) for x in others)
+
+    def because(reason: str, its: list[str]) -> list[str]:
+        named = ", ".join(its) if len(its) <= 3 else f"{its[0]}, {its[1]} and {len(its) - 2} more"
+        return [f"What is used at {named} contributes exactly 0: {reason}."] * bool(its)
+
+    zeros = [k for k, part in e.terms.items() if not part.any()]
+    nothing = [k for k in zeros if all(multiplies_zero(*edge) for edge in read[k])]
+    others = [use_label(k) for k in zeros if k not in nothing]
+    return [*because(f"what {W} multiplies there is 0, as a first state of zeros is", [use_label(k) for k in nothing]),
+            *because(f"on every path from there to {E} a factor is 0, or the product has vanished below what a float "
+                     "can hold", others)]
+
+
+def graph_notes(losses: Sequence[Tensor], parameter: Tensor) -> list[str]:
+    """What a reader has to know of the graph: where it is cut, and whether a step k is one step."""
+    W, nodes, read = parameter.name or "W", order(losses), uses(losses, parameter)
+    edges = recurrence_edges(nodes)
+    recurrent = {lane_of(node) for node, _ in edges}
+    entered = {(lane_of(node), step_of(node)) for node, i in edges
+               if node.inputs[i].op is not None or node.inputs[i].requires_grad}
+    read_in: dict[tuple[object, object, object], set[int]] = {}
+    for k, its in read.items():
+        for node, _ in its:
+            if k is not None and step_of(node) == k:
+                read_in.setdefault(lane_of(node), set()).add(k)
+    cut = {k for lane, ks in read_in.items() if lane in recurrent for k in ks
+           if (lane, k) not in entered and (k != max(ks) if lane[2] == "backward" else k > 1)}
+    notes = []
+    if cut:
+        first = ", ".join(map(str, sorted(cut)[:8])) + " …" * (len(cut) > 8)
+        notes.append(f"The graph is cut: into step {first} goes no state that another step has computed (it was "
+                     f"detached, or made under no_grad, or a new sequence starts there). What lies beyond contributes "
+                     "nothing here, so this is a truncated gradient.")
+    if len(read_in) > 1:
+        scopes = [", ".join(f"{name} {value}" for name, value in zip(("sequence", "layer", "direction"), lane)
+                            if value is not None) or "no name" for lane in read_in]
+        notes.append(f"{W} is read in {len(read_in)} places that count steps of their own ({'; '.join(scopes)}): k is "
+                     "step k of each, and a term is the sum over them.")
+    if len(losses) == 1 and summands(losses[0])[1]:
+        notes.append(f"{loss_symbol(losses[0])} is a running total made inside the steps, which counts as a state: "
+                     "what was added at earlier steps reaches it by implicit paths alone. Added up outside the steps, "
+                     "each E_t keeps its explicit part.")
+    return notes
+
+
+def summands(loss: Tensor) -> tuple[list[Tensor], bool]:
+    """The losses that a sum of losses is made of, and whether it is carried from step to step.
+
+    A summand is a scalar that is made of more than scalars.
+    """
+    scalars, found, running = {loss: None}, list[Tensor](), False
+    waiting = [loss]
+    for x in waiting:
+        parts = [y for y in x.inputs if y.op is not None]
+        if parts and all(y.shape == () or (y.op is ops.STACK and y.ndim == 1) for y in parts):
+            running = running or any(is_recurrence(x, i) for i, y in enumerate(x.inputs) if y in parts)
+            waiting += [y for y in parts if y not in scalars]
+            scalars |= dict.fromkeys(parts)
         else:
-            kinds.add("explicit ∂⁺" if np.allclose(explicit, e.terms[j], rtol=1e-12, atol=0) else "both")
-    return kinds.pop() if len(kinds) == 1 else "both"
+            found.append(x)
+    return found, running
 
 
 def state_symbol(through: Recurrence) -> str:
@@ -116,7 +227,7 @@ def state_symbol(through: Recurrence) -> str:
 
 def state_note(through: Recurrence, W: str) -> str:
     """What the symbols of the terms mean: the state, of which recurrence, and what ∂⁺ holds fixed."""
-    s, E = state_symbol(through), subscript(through.loss.name or "E", step_of(through.loss))
+    s, E = state_symbol(through), loss_symbol(through.loss)
     parts = [name for name in through.names if name]
     whole = f" [{'; '.join(parts)}]" if len(parts) == len(through.names) > 1 else ""
     sequence, layer, direction = (mine if len({mine, *theirs}) > 1 else None
@@ -141,7 +252,7 @@ def path(e: Explanation, k: Step | range, through: Recurrence | None) -> str:
     if isinstance(k, range):
         return "Σ of these"
     if k is None or through is None or not through.carries(k):
-        alone = [j for j, part in e.explicit_terms.items() if part.any()] == [k] and kind_of(e, k) != "both"
+        alone = [j for j, kind in kinds_of(e).items() if kind != "implicit"] == [k] and kinds_of(e)[k] != "both"
         return f"∂⁺{E}/∂{W}" if alone else f"∂{E}/∂{W}" + (f"⁽{k}⁾".translate(SUPERSCRIPTS) if k is not None else "")
     h = state_symbol(through)
     then = subscript(h, k)
@@ -175,12 +286,13 @@ def use_label(k: Step | range) -> str:
 def terms_table(a: Terms) -> str:
     """The norms of A[t,k], whole where they are few and fit on a line."""
     W = a.parameter.name or "W"
-    most = SHOWN if len(norms_table(a, SHOWN).splitlines()[0]) <= 120 else 8
+    most = whole(a)
     elided = "; the middle is left out" if max(len(a.losses), len(a.steps)) > most else ""
     return (f"‖A[t,k]‖ = ‖∂E_t/∂{W}⁽ᵏ⁾‖: what the use of {W} at step k contributes to the gradient of E_t{elided}\n\n"
             f"{norms_table(a, most)}\n\n"
-            + paragraph(f"A row sums to dE_t/d{W}, a column to all that one use contributes. ‖sum‖: norms do not add "
-                        f"up to the norm of the sum. {pattern_note(a)}"))
+            + "\n".join(map(paragraph, (
+                f"A row sums to dE_t/d{W}, a column to all that one use contributes. ‖sum‖: norms do not add up to the "
+                f"norm of the sum. {pattern_note(a)}", *graph_notes(a.losses, a.parameter)))))
 
 
 def pattern_note(a: Terms) -> str:
@@ -202,19 +314,48 @@ def pattern_note(a: Terms) -> str:
 
 
 def norms_table(a: Terms, most: int) -> str:
-    rows_shown, columns = ends(len(a.losses), most), ends(len(a.steps), most)
+    sums = [f"{norm(row):.3g}" for row in a.rows]
+    rows = matrix_rows(a, most, lambda i, j: f"{a.norms[i, j]:.3g}", sums)
+    below = ["…" if j is None else f"{norm(a.columns[j]):.3g}" for j in ends(len(a.steps), most)]
+    return table([*matrix_head(a, most), "‖sum‖"], [*rows, ["all losses", *below, f"{norm(a.total):.3g}"]])
+
+
+def cosines_table(a: Terms) -> str:
+    """The cosine of each term with dE/dW, in the places of the norms."""
+    W = a.parameter.name or "W"
+    most = whole(a)
+    rows = matrix_rows(a, most, lambda i, j: f"{a.cosines[i, j]:+.2f}" if a.norms[i, j] else "–")
+    return (f"The cosine of A[t,k] with dE/d{W}\n\n{table(matrix_head(a, most), rows)}\n\n"
+            + paragraph(f"+1: the term pulls {W} where the sum of all terms does; -1: against it; 0: across.  –: it is "
+                        "0."))
+
+
+def whole(a: Terms) -> int:
+    """So many rows and columns are shown whole: fewer, where their numbers are wide."""
+    return SHOWN if len(norms_table(a, SHOWN).splitlines()[0]) <= 120 else 8
+
+
+def matrix_head(a: Terms, most: int) -> list[str]:
+    return ["", *("…" if j is None else use_label(a.steps[j]) for j in ends(len(a.steps), most))]
+
+
+def matrix_rows(a: Terms, most: int, cell: Callable[[int, int], str], last: Sequence[str] = ()) -> list[list[str]]:
+    """A row for each loss: its name, its cells, and what `last` has for it; … for what is left out."""
+    columns = ends(len(a.steps), most)
     rows = []
-    for i in rows_shown:
+    for i in ends(len(a.losses), most):
+        if i is None:
+            rows.append(["…"] * (1 + len(columns) + bool(last)))
+            continue
         E, t = a.losses[i].name or "E", step_of(a.losses[i])
         label = subscript(E, t) if t is not None else f"{E} (loss {i + 1})"
-        rows.append([label, *(f"{a.norms[i, j]:.3g}" for j in columns), f"{norm(a.rows[i]):.3g}"])
-    rows.append(["all losses", *(f"{norm(a.columns[j]):.3g}" for j in columns), f"{norm(a.total):.3g}"])
-    return table(["", *(use_label(a.steps[j]) for j in columns), "‖sum‖"], rows)
+        rows.append([label, *("…" if j is None else cell(i, j) for j in columns), *([last[i]] if last else [])])
+    return rows
 
 
-def ends(n: int, most: int) -> list[int]:
-    """All of n places where they are at most so many, else the first and the last four."""
-    return list(range(n)) if n <= most else [*range(4), *range(n - 4, n)]
+def ends(n: int, most: int) -> list[int | None]:
+    """All of n places where they are at most so many, else the first and the last four, and None between them."""
+    return list(range(n)) if n <= most else [*range(4), None, *range(n - 4, n)]
 
 
 def proof_table(p: Proof) -> str:

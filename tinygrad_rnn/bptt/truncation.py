@@ -20,10 +20,22 @@ from ..replay import replay
 from ..steps import lane_of, recurrence_edges, step_of
 from ..sweep import order
 from ..tensor import Tensor
-from .matrix import Terms, terms
+from .matrix import Terms, pieces, terms
 from .parts import by_step
-from .proof import DIFFERENCES, EXACT, STEEP, STEP, WORTHLESS, Witness, derivative, is_steep, witness
-from .tables import Printed, norm, table, witness_table
+from .proof import (
+    DIFFERENCES,
+    EXACT,
+    STEEP,
+    STEP,
+    WORTHLESS,
+    Witness,
+    apart,
+    copies_moved,
+    derivative,
+    is_steep,
+    witness,
+)
+from .tables import Printed, norm, norms, table, witness_table
 from .uses import Use, uses
 
 
@@ -50,6 +62,7 @@ class Truncation(Printed):
         head = ["window", "chunked ‖·‖", "cosine", "sliding ‖·‖", "cosine"]
         return (f"dE/d{W}, truncated, beside the whole gradient of norm {whole:.4g}\n\n{table(head, rows)}\n\n"
                 "  chunked: the state is detached after every τ steps.  sliding: each E_t reaches its last τ uses.\n"
+                "  As k1/k2, an update after k1 steps that goes back k2: chunked is τ/τ, sliding 1/τ.\n"
                 "  ‖·‖: the norm, as a part of the whole one's; cosine: of the angle between them, 1 where they agree.")
 
 
@@ -126,16 +139,17 @@ class TruncationProof(Printed):
 
 def prove_truncation(truncated: Truncation) -> TruncationProof:
     """Both by running the forward pass again, by the complex step and by differences: chunked with the detached states
-    held; sliding for each E_t alone, moving those copies of W that its last τ uses read. Raises ValueError for a graph
-    that is not in float64.
+    held; sliding for each E_t alone, moving those copies of W that its last τ uses read. Before them the terms of A,
+    which both are sums of. Raises ValueError for a graph that is not in float64.
     """
-    a, found = truncated.terms, []
+    a = truncated.terms
     E = F.stack(list(a.losses)).sum()
     if E.dtype != np.float64:
         raise ValueError(f"prove_truncation: the graph is in {E.dtype}, whose rounding hides mistakes; "
                          "expected float64")
     W = value_of(a)
     exact, noise = STEEP if is_steep(E) else EXACT, 4e-16 * sum(abs(float(loss.data)) for loss in a.losses) / STEP
+    found = prove_terms(a, W, exact)
     for window, chunked, sliding in zip(truncated.windows, truncated.chunked, truncated.sliding):
         cut = {(node, i): node.saved[1 + i] for node, i in between_chunks(a.losses, window)}
         copy = Tensor(W, requires_grad=True)
@@ -150,6 +164,26 @@ def prove_truncation(truncated: Truncation) -> TruncationProof:
                 found.append(witness(f"{part}, τ = {window}", f"{name}, {how}", shares, ours, theirs, tolerance,
                                      noise * differences))
     return TruncationProof(truncated, tuple(w for w in found if w.tolerance < WORTHLESS))
+
+
+def prove_terms(a: Terms, W: Array, exact: float) -> list[Witness]:
+    """Every A[t,k] along two random u, <A[t,k], u>, against what moving the copy of W that step k reads does to E_t.
+
+    And the norms, which the matrix finds without the terms, against those of the terms themselves.
+    """
+    read, sizes = uses(a.losses, a.parameter), np.zeros(a.norms.shape)
+    u = np.random.default_rng(0).normal(size=(len(a.steps), 2, *W.shape))
+    ours, summed = np.zeros((2, len(a.steps), 2, len(a.losses)))
+    for k, places, d in pieces(a.losses, a.parameter):
+        column, rows, its = a.steps.index(k), list(places), np.asarray(d)
+        parts = (u[column][:, None] * its).reshape(2, len(rows), -1)
+        ours[column][:, rows], summed[column][:, rows] = parts.sum(-1), np.abs(parts).sum(-1)
+        sizes[rows, column] = norms(its)
+    slope = copies_moved(F.stack(list(a.losses)), a.parameter, W, [read[k] for k in a.steps], u)
+    return [Witness("every A[t,k]", "own copies of W, complex step", "forward pass, scopes",
+                    apart(ours, slope, summed), exact),
+            Witness("every ‖A[t,k]‖", "norms of the terms themselves", "the sweep", apart(a.norms, sizes, sizes),
+                    EXACT)]
 
 
 def value_of(a: Terms) -> Array:

@@ -15,6 +15,8 @@ import viz
 from .. import bptt
 from .. import functional as F
 from ..bptt.formulas import as_data, markdown
+from ..bptt.proof import Witness
+from ..bptt.tables import cosines_table
 from ..check import gradcheck
 from ..language import CELLS
 from ..nn import Linear, Recurrent
@@ -66,9 +68,10 @@ def explain(options: argparse.Namespace) -> tuple[dict[str, Any], bool]:
     t, parameter = chosen(options, losses), parameter_of(model, options.parameter)
     if not options.markdown:
         cell = next(iter(model.layer.cells.values()))
-        say(options, *(f"  {line}" for line in (*cell.equations().splitlines(), "q_t = V h_t + c")), "")
+        say(options, *(f"  {line}" for line in (*cell.equations().splitlines(), "q_t = V h_t + c")), "",
+            "  The notes' columns; here a state is a row, and a matrix is stored as (in, out): x_t U, not U x_t.", "")
     if model.layer.bidirectional and not options.markdown:
-        say(options, "  h'_t goes from the last step to the first, with weights of its own; V reads [h_t, h'_t]. It",
+        say(options, "  h'_t goes from the last step to the first, with weights of its own; V reads [h_t, h'_t]. h'_t",
             "  has seen the character that E_t asks for: no language model, but its gradients are what they are.", "")
     return explained_loss(options, losses[t - 1], parameter, model.reference(x, y), options.markdown)
 
@@ -81,11 +84,12 @@ def terms(options: argparse.Namespace) -> tuple[dict[str, Any], bool]:
     truncated = bptt.truncation(losses, parameter_of(model, options.parameter), options.windows)
     proof = bptt.prove_truncation(truncated)
     a = truncated.terms
-    say(options, a, "", truncated, "", proof)
-    return {"parameter": a.parameter.name, "norms": a.norms.tolist(), "steps": list(a.steps),
-            "cosines": a.cosines.tolist(), "total": a.total.tolist(), "windows": list(truncated.windows),
-            "chunked": truncated.chunked.tolist(), "sliding": truncated.sliding.tolist(), "proved": bool(proof)
-            }, bool(proof)
+    say(options, a, "", cosines_table(a), "", truncated, "", proof)
+    return {"parameter": a.parameter.name, "losses": [a.time(i) for i in range(len(losses))], "steps": list(a.steps),
+            "norms": a.norms.tolist(), "cosines": a.cosines.tolist(), "rows": a.rows.tolist(),
+            "columns": a.columns.tolist(), "total": a.total.tolist(), "windows": list(truncated.windows),
+            "chunked": truncated.chunked.tolist(), "sliding": truncated.sliding.tolist(), "proved": bool(proof),
+            "witnesses": [as_json(w) for w in proof.witnesses]}, bool(proof)
 
 
 def explained_loss(options: argparse.Namespace, loss: Tensor, parameter: Tensor, reference: Any,
@@ -101,9 +105,13 @@ def explained_loss(options: argparse.Namespace, loss: Tensor, parameter: Tensor,
     proof = bptt.prove(e, reference)
     verdict = f"{'Proved' if proof else 'NOT PROVED'} by {len(proof.witnesses)} witnesses."
     say(options, verdict if as_markdown else proof)
-    witnesses = [{"part": w.part, "route": w.route, "shares": w.shares, "agrees": bool(w),
-                  "error": w.error if math.isfinite(w.error) else None} for w in proof.witnesses]
-    return {**as_data(e), "proved": bool(proof), "witnesses": witnesses}, bool(proof)
+    return {**as_data(e), "proved": bool(proof), "witnesses": [as_json(w) for w in proof.witnesses]}, bool(proof)
+
+
+def as_json(w: Witness) -> dict[str, Any]:
+    """A witness as data; an error that is no number as null."""
+    return {"part": w.part, "route": w.route, "shares": w.shares, "agrees": bool(w),
+            "error": w.error if math.isfinite(w.error) else None, "allowed": w.tolerance}
 
 
 def draw(options: argparse.Namespace) -> tuple[dict[str, Any], bool]:

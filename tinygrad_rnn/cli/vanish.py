@@ -115,8 +115,9 @@ def report(options: argparse.Namespace, text: str, found: dict[str, Measured]) -
                  f"{' …' * (len(text) > 40)}", "",
         "‖∂s_T/∂s_k‖, the largest singular value, by lag T - k", "",
         lag_table({name: m.norms for name, m in found.items()}, lags), "",
-        paragraph("s is h, or [h; c] of an LSTM, whose forget gates start from the bias b_f. So large can a change of "
-                  "s_k of size 1 still be at s_T, and so large a gradient of size 1 that goes back as far."), "",
+        paragraph("s is h, or [h; c] of an LSTM, whose forget gates start from the bias b_f. A number says how large a "
+                  "change of size 1 in s_k can still be in s_T, T - k steps later; and how large a gradient of size 1 "
+                  "at s_T can still be at s_k."), "",
         "The bounds (21): ‖·‖ ≤ Π‖D_j W‖ ≤ (γλ)^lag, γ = sup|φ'|, λ the largest singular value of W", "",
         lag_table(bounded, lags), "",
         "The direct path alone, the largest product of forget gates, or of a GRU's z", "", lag_table(direct, lags), "",

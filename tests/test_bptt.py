@@ -666,10 +666,10 @@ def test_a_loss_that_is_no_scalar_is_refused() -> None:
 def test_a_parameter_outside_the_graph_is_refused_and_what_is_inside_is_listed() -> None:
     m = MODELS["tanh"]
     other = Tensor(np.ones((4, 4)), requires_grad=True, name="stranger")
-    for call in (lambda: explain(m.losses[1], other), lambda: terms(m.losses, other)):
+    for call, last in ((lambda: explain(m.losses[1], other), 2), (lambda: terms(m.losses, other), len(m.losses))):
         with pytest.raises(ValueError, match="E does not depend on this stranger") as error:
             call()
-        assert str(error.value).endswith("in its graph: U, V, W, b, c, h_0")
+        assert str(error.value).endswith(f"in its graph: U, V, W, b, c, h_0; steps 0 … {last}")
 
 
 def test_a_constant_is_refused_as_a_parameter() -> None:
@@ -797,3 +797,28 @@ def test_the_norm_of_a_term_whose_squares_vanish_is_not_zero() -> None:
             s = (w * s).named("s")
     a = terms([s], w)  # each of the four terms is w³
     assert a.norms[0].tolist() == pytest.approx([1e-180] * 4, rel=1e-12)
+
+
+def test_what_a_refused_graph_holds_is_told_with_its_sequences_and_where_it_was_cut() -> None:
+    rng = np.random.default_rng(5)
+    cell, stranger = nn.RNNCell(2, 3, rng=rng), Tensor(np.ones(2), requires_grad=True, name="stranger")
+    with scope(sequence="decoder"):
+        h = Tensor(rng.normal(size=(1, 3)))
+        hs, _ = nn.unroll(cell, rng.normal(size=(5, 1, 2)), h)
+        hs, _ = nn.unroll(cell, rng.normal(size=(3, 1, 2)), hs[-1].detach(), start=6)
+    with pytest.raises(ValueError, match=r"U, W, b; the sequence decoder; steps 6 … 8; and nothing of what came "
+                                         r"before, if it was detached$"):
+        explain(hs[-1].sum(), stranger)
+
+
+def test_the_state_from_which_a_backward_direction_starts_is_a_state_wherever_it_was_made() -> None:
+    rng = np.random.default_rng(6)
+    W, x = rng.normal(size=(3, 3)), rng.normal(size=(4, 2, 3))
+    with scope(direction="backward", t=5):
+        start = Tensor(rng.normal(size=(2, 3)), requires_grad=True, name="h'_5")
+    h = start
+    for t in (4, 3, 2, 1):
+        with scope(direction="backward", t=t):
+            h = F.tanh(x[t - 1] + h @ W)
+    e = explain(h.sum(), start)
+    assert list(e.terms) == [5] and not e.explicit.any() and e.implicit.any()

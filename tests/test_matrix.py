@@ -264,7 +264,8 @@ def test_norms_and_cosines_of_very_small_and_large_terms_are_those_of_ordinary_o
 
 
 @pytest.mark.parametrize(("S", "B", "D", "H"), [(4, 1, 3, 2), (4, 2, 5, 3), (3, 3, 3, 4), (2, 6, 3, 4), (1, 1, 1, 1)])
-@pytest.mark.parametrize(("a_size", "g_size"), [(1, 1), (1e-200, 1e-100), (1e150, 1e-290), (1e-170, 1e200), (1e160, 1e30)])
+@pytest.mark.parametrize(("a_size", "g_size"), [(1, 1), (1e-200, 1e-100), (1e150, 1e-290), (1e-170, 1e200),
+                                                (1e160, 1e30)])
 def test_norms_sums_and_products_of_factors_are_those_of_what_they_multiply_out_to(
         S: int, B: int, D: int, H: int, a_size: float, g_size: float) -> None:
     rng = np.random.default_rng(15)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from .sweep import order
 from .tensor import Tensor
 
 Lane = tuple[object, object, object]
@@ -25,8 +26,9 @@ def lane_of(x: Tensor) -> Lane:
 
 
 def is_state(x: Tensor) -> bool:
-    """Was x computed in a step, or is it a constant there, or an h_0 that asks for a gradient?"""
-    return step_of(x) is not None and (x.op is not None or not x.requires_grad or step_of(x) == 0)
+    """Was x computed in a step, or is it a constant there, or the h_0 or h'_{T+1} that asks for a gradient?"""
+    start = step_of(x) == 0 or x.scope.get("direction") == "backward"
+    return step_of(x) is not None and (x.op is not None or not x.requires_grad or start)
 
 
 def is_recurrence(node: Tensor, position: int) -> bool:
@@ -38,6 +40,23 @@ def is_recurrence(node: Tensor, position: int) -> bool:
 def recurrence_edges(nodes: list[Tensor]) -> set[tuple[Tensor, int]]:
     """The recurrence edges (node, input position) among the nodes of a graph."""
     return {(node, i) for node in nodes for i in range(len(node.inputs)) if is_recurrence(node, i)}
+
+
+def ways(loss: Tensor) -> dict[Tensor, frozenset[bool]]:
+    """Of the loss and every x behind it: do paths from the loss to x take a state from one step to another?
+
+    {False}: none does, x is reached explicitly (∂⁺); {True}: all do, implicitly; both: paths of both kinds.
+    """
+    found = {loss: frozenset({False})}
+    for node in order([loss]):
+        for i, x in enumerate(node.inputs):
+            found[x] = found.get(x, frozenset()) | way(found, node, i)
+    return found
+
+
+def way(found: Mapping[Tensor, frozenset[bool]], node: Tensor, position: int) -> frozenset[bool]:
+    """The same of the paths that end with this edge."""
+    return frozenset({True}) if is_recurrence(node, position) else found[node]
 
 
 def the_lane(edges: Iterable[tuple[Tensor, int]], where: Mapping[str, Any]) -> Lane:

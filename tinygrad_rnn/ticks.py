@@ -13,13 +13,13 @@ import numpy as np
 from .ops import Array
 from .recording import record
 from .scope import told
-from .steps import is_recurrence, recurrence_edges
+from .steps import is_recurrence, recurrence_edges, way, ways
 from .sweep import order, sweep
 from .tensor import Tensor
 
 Kind = Literal["explicit", "implicit", "both"]
-OVER: dict[frozenset[bool], Kind] = {frozenset({False}): "explicit", frozenset({True}): "implicit",
-                                     frozenset({False, True}): "both"}
+KINDS: dict[frozenset[bool], Kind] = {frozenset({False}): "explicit", frozenset({True}): "implicit",
+                                      frozenset({False, True}): "both"}
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -77,13 +77,11 @@ def ticks(loss: Tensor) -> Iterator[Tick]:
 def edges_of(loss: Tensor) -> Iterator[tuple[Tensor, Array, Kind, Flow]]:
     """(node, incoming gradient, its kind, what flows on) edge by edge."""
     explicit = record(loss, cut=recurrence_edges(order([loss]))).contributions
-    over = {loss: frozenset({False})}  # have the paths from the loss taken a state from one step to another?
+    found = ways(loss)
     arrived: dict[Tensor, Array] = {}
     for node, i, g, d in sweep({loss: np.ones((), loss.dtype)}):
         x, carried = node.inputs[i], is_recurrence(node, i)
         contribution, before, alone = np.asarray(d), arrived.get(x), explicit.get((node, i))
         arrived[x] = after = contribution if before is None else before + contribution
-        here = frozenset({True}) if carried else over[node]
-        over[x] = over.get(x, frozenset()) | here
-        yield node, g, OVER[over[node]], Flow(x, i, carried, OVER[here], contribution,
-                                              None if alone is None else np.asarray(alone), before, after)
+        yield node, g, KINDS[found[node]], Flow(x, i, carried, KINDS[way(found, node, i)], contribution,
+                                                None if alone is None else np.asarray(alone), before, after)

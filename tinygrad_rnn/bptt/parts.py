@@ -125,15 +125,27 @@ def reached(losses: Sequence[Tensor], parameter: Tensor) -> None:
     nodes = order(losses)
     inside = {x for node in nodes for x in node.inputs}
     if parameter not in inside or not parameter.requires_grad:
-        names = ", ".join(sorted({x.name or "an unnamed leaf" for x in inside if x.op is None and x.requires_grad}))
         raise ValueError(f"{losses[0].name or 'the loss'} does not depend on this {parameter.name or 'parameter'}; "
-                         f"in its graph: {names or 'nothing that requires a gradient'}")
+                         f"in its graph: {contents(nodes)}")
     readers = {step_of(node) for node in nodes if parameter in node.inputs}
     if parameter.op is None and is_state(parameter) and len(readers) > 1:
-        raise ValueError(f"{parameter.name or 'the parameter'} was made at step 0, as an h_0 is, but {len(readers)} "
-                         "steps read it: make a weight outside the loop")
+        raise ValueError(f"{parameter.name or 'the parameter'} was made at step {step_of(parameter)}, as an h_0 is, or "
+                         f"an h'_{{T+1}}, but {len(readers)} steps read it: make a weight outside the loop")
     if any(node.op is fused.RNN for node in nodes):
         raise ValueError("a fused layer is one node, with nothing between its steps to look at: build the network with "
                          "fused=False")
     if all(step_of(x) is None for x in (*losses, *inside)):
         raise ValueError("nothing in this graph has a step: put the body of the loop into `with scope(t=t):`")
+
+
+def contents(nodes: Sequence[Tensor]) -> str:
+    """What a graph holds, in words: its parameters, sequences and steps."""
+    leaves = {x for node in nodes for x in node.inputs if x.op is None and x.requires_grad}
+    parts = [", ".join(sorted({x.name or "an unnamed leaf" for x in leaves})) or "nothing that requires a gradient"]
+    if sequences := sorted({str(node.scope["sequence"]) for node in nodes if node.scope.get("sequence")}):
+        parts.append(f"the sequence{'s' * (len(sequences) > 1)} {', '.join(sequences)}")
+    if steps := sorted({t for node in nodes if (t := step_of(node)) is not None}):
+        parts.append(f"steps {steps[0]} … {steps[-1]}")
+        if steps[0] > 1:
+            parts.append("and nothing of what came before, if it was detached")
+    return "; ".join(parts)

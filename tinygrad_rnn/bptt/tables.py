@@ -11,7 +11,7 @@ import numpy as np
 
 from .. import ops
 from ..ops import Array
-from ..steps import is_recurrence, lane_of, recurrence_edges, step_of
+from ..steps import is_recurrence, lane_of, recurrence_edges, step_of, way, ways
 from ..sweep import order
 from ..tensor import Tensor
 from .uses import Recurrence, Step, pattern, recurrence_of, uses
@@ -132,14 +132,10 @@ def kinds_of(e: Explanation) -> dict[Step, str]:
 
     One use may be explicit for one loss in a sum, and implicit for later ones.
     """
-    crossed = {e.loss: {False}}  # is a recurrence edge on the way from here to E?
-    for node in order([e.loss]):
-        for i, x in enumerate(node.inputs):
-            crossed.setdefault(x, set()).update({True} if is_recurrence(node, i) else crossed[node])
+    crossed = ways(e.loss)
     names = {(False,): "explicit ∂⁺", (True,): "implicit", (False, True): "both"}
-    found = {k: {way for node, i in edges for way in ({True} if is_recurrence(node, i) else crossed[node])}
-             for k, edges in uses([e.loss], e.parameter).items()}
-    return {k: names[tuple(sorted(ways))] for k, ways in found.items()}
+    return {k: names[tuple(sorted(frozenset().union(*(way(crossed, *edge) for edge in edges))))]
+            for k, edges in uses([e.loss], e.parameter).items()}
 
 
 def kind_of(kinds: dict[Step, str], k: Step | range) -> str:

@@ -16,18 +16,21 @@ from pathlib import Path
 import viz
 
 from .. import __version__
-from . import doctor, errata, gradients, learn, prove, vanish
+from . import doctor, errata, explore, gates, gradients, learn, prove, step, vanish
 from .common import Verb, at_least
 
 EXAMPLES = """examples:
   tinygrad-rnn tour                                     all of it, on the language reference inside Python
   tinygrad-rnn explain --text "hello" --loss 4          where every number of dE₄/dW comes from, proved
+  tinygrad-rnn step --text "hello"                      the backward pass op by op: W.grad: before += … -> after
   tinygrad-rnn draw --text "abc" --term 1               the unrolled graph, with the term of the use at step 1
+  tinygrad-rnn explore --text "hello"                   the same to walk through in a browser: one page, no server
   tinygrad-rnn explain --cell lstm --parameter W_f      the same for a gate of an LSTM; --cell takes every model
   tinygrad-rnn terms --text "hello" --windows 1 2       A[t,k], and what truncated BPTT leaves of it
   tinygrad-rnn prove --cell lstm                        six routes to every gradient, each against every other
   tinygrad-rnn check --cell gru --bidirectional         every element of every gradient against two other routes
   tinygrad-rnn vanish                                   what is left of a state many steps later, for all cells
+  tinygrad-rnn gates --model out/model.npz              what every gate and state did, character by character
   tinygrad-rnn doctor                                   what is wrong with a gradient from BPTT written by hand
   tinygrad-rnn errata E9                                mistakes in five study notes, as printed and as corrected
   tinygrad-rnn compare --file book.txt                  all cells on one text: weights, time per step, perplexity
@@ -58,7 +61,7 @@ def main(argv: list[str] | None = None) -> int:
         print("interrupted", file=sys.stderr)
         return 130
     except (ValueError, IndexError, TypeError, OSError, viz.NoRendererError) as error:
-        print(f"tinygrad-rnn {options.verb}: {error}", file=sys.stderr)
+        print(f"tinygrad-rnn {options.verb}: {str(error).removeprefix(f'{options.verb}: ')}", file=sys.stderr)
         return 2
     return 0 if good else 1
 
@@ -81,6 +84,6 @@ def parser() -> argparse.ArgumentParser:
         added.add_argument("--json", action="store_true", help="print the result as JSON instead")
         return added
 
-    for part in (learn, gradients, prove, vanish, errata, doctor):
+    for part in (learn, gradients, step, explore, prove, vanish, gates, errata, doctor):
         part.verbs(add)
     return top

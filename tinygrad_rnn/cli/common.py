@@ -47,13 +47,14 @@ def layer_options(added: argparse.ArgumentParser, of: str = "") -> None:
     added.add_argument("--bidirectional", action="store_true", help=f"both directions{of}")
 
 
-def model_options(added: argparse.ArgumentParser) -> None:
-    """A model of characters, and the loss and the parameter to look at."""
+def model_options(added: argparse.ArgumentParser, loss: bool = True) -> None:
+    """A model of characters, and the loss, unless all are looked at, and the parameter to look at."""
     added.add_argument("--text", default="hello", help="the characters to read (default hello)")
     added.add_argument("--model", type=Path, help="a trained model; without it a fresh one")
     added.add_argument("--hidden", type=at_least(1), default=4, help="hidden units of a fresh model (default 4)")
     layer_options(added, ", of a fresh model")
-    added.add_argument("--loss", type=int, help="t of the loss E_t (default: the last)")
+    if loss:
+        added.add_argument("--loss", type=int, help="t of the loss E_t (default: the last)")
     added.add_argument("--parameter", help="as the tables call it: W, U_f, b', … (default: the first W)")
 
 

@@ -6,6 +6,7 @@ import argparse
 import math
 import sys
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -45,9 +46,10 @@ def verbs(add: Adder) -> None:
     added.add_argument("--markdown", action="store_true", help="print formulas and numbers as Markdown instead")
     added = add("terms", terms, "The matrix A[t,k] of every loss and use, and what truncated BPTT leaves of it.",
                 'tinygrad-rnn terms --text "recurrent" --windows 1 2 4')
-    model_options(added)
+    model_options(added, loss=False)
     added.add_argument("--windows", type=at_least(1), nargs="+", default=[1, 2, 4], metavar="TAU",
                        help="windows of truncation, in steps (default 1 2 4)")
+    added.add_argument("--plot", action="store_true", help="also write the map of A and the truncation as plots")
     added = add("draw", draw, "Draw the unrolled graph with its gradients.",
                 'tinygrad-rnn draw --text "abc" --term 1 --format png', files=True)
     model_options(added)
@@ -79,17 +81,34 @@ def explain(options: argparse.Namespace) -> tuple[dict[str, Any], bool]:
 def terms(options: argparse.Namespace) -> tuple[dict[str, Any], bool]:
     model = model_for(options)
     losses, _, _ = read(model, options.text)
-    if options.loss is not None:
-        raise ValueError("--loss: the matrix has a row for every loss")
     truncated = bptt.truncation(losses, parameter_of(model, options.parameter), options.windows)
     proof = bptt.prove_truncation(truncated)
     a = truncated.terms
     say(options, a, "", cosines_table(a), "", truncated, "", proof)
+    files = plotted(options, truncated) if options.plot else []
     return {"parameter": a.parameter.name, "losses": [a.time(i) for i in range(len(losses))], "steps": list(a.steps),
             "norms": a.norms.tolist(), "cosines": a.cosines.tolist(), "rows": a.rows.tolist(),
             "columns": a.columns.tolist(), "total": a.total.tolist(), "windows": list(truncated.windows),
             "chunked": truncated.chunked.tolist(), "sliding": truncated.sliding.tolist(), "proved": bool(proof),
-            "witnesses": [as_json(w) for w in proof.witnesses]}, bool(proof)
+            "witnesses": [as_json(w) for w in proof.witnesses]} | ({"files": files} if files else {}), bool(proof)
+
+
+def plotted(options: argparse.Namespace, truncated: bptt.Truncation) -> list[str]:
+    """The map of A with the stairs of the last window, and both kinds of truncation, where matplotlib is there."""
+    from viz import plots
+
+    a = truncated.terms
+    try:
+        figures = {"terms": plots.term_maps({str(a.parameter.name): a.norms}, truncated.windows[-1]),
+                   "truncation": plots.truncation_curves(truncated)}
+    except ImportError as error:
+        say(options, "", f"No plots, only the tables: {error}")
+        return []
+    out = options.out or Path("out")
+    out.mkdir(parents=True, exist_ok=True)
+    files = [str(plots.save(figure, out / f"{name}.svg")) for name, figure in figures.items()]
+    listing(options, files)
+    return files
 
 
 def explained_loss(options: argparse.Namespace, loss: Tensor, parameter: Tensor, reference: Any,

@@ -111,7 +111,7 @@ def test_equations_carry_the_names_and_sums_stand_in_brackets() -> None:
     assert equation(F.sigmoid(a), "o", ["z"]) == "o = 1 / (1 + e⁻ˣ), x = z"
     assert equation(F.relu(a), "r", ["z"]) == "r = max(z, 0)"
     assert equation(F.concat([a, b]), "c", ["a", "b"]) == "c = [a, b]"
-    assert equation(a[np.array([1])], "U[w₂]", ["U"]) == "U[w₂] = U[[1]]"
+    assert equation(a[np.array([1])], "U[w₂]", ["U"]) == "U[w₂] = U[1]"
     assert equation(a[0], "a₁", ["a"]) == "a₁ = a[0]"
     assert equation(a[np.zeros(30, int)], "rows", ["a"]) == "rows = a[…]"
     assert equation(F.cross_entropy(a, np.array(1), "none"), "E₁", ["q₁"]) == "E₁ = -ln softmax(q₁)[target]"

@@ -62,7 +62,7 @@ def equation(node: Tensor, y: str, inputs: Sequence[str]) -> str:
         return f"{y} = [{', '.join(inputs)}]"
     if node.op is ops.GETITEM:
         index = (node.settings or {})["index"]
-        place = str(index.tolist() if isinstance(index, np.ndarray) else index)
+        place = ", ".join(map(str, index.ravel())) if isinstance(index, np.ndarray) else str(index)
         return f"{y} = {inputs[0]}[{place if len(place) < 20 else '…'}]"
     formula, *_ = re.split(", (?=and |ties |dE)", node.op.equation)
     result = formula.partition(" ")[0]

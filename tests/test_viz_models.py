@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import subprocess
 from collections.abc import Callable
@@ -11,16 +12,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from test_viz import box_named, check_geometry, needs_graphviz, picture_of, title
+from test_viz import box_named, check_geometry, needs_graphviz, overlaps, picture_of, rectangle, segments, title
 
-from tinygrad_rnn import Tensor, nn, scope
+from tinygrad_rnn import Tensor, models, nn, scope
 from tinygrad_rnn import functional as F
 from tinygrad_rnn.bptt.tables import SUBSCRIPTS as LOW
 from tinygrad_rnn.recording import record
 from tinygrad_rnn.steps import is_recurrence, lane_of
 from viz import Term, draw
 from viz.graph import Graph
-from viz.notation import steps_removed
+from viz.notation import steps_removed, text_width
 from viz.picture import Box, Picture, Wire
 
 B, D, H, V = 2, 4, 3, 5
@@ -118,6 +119,41 @@ MODELS: dict[str, Callable[[int], Tensor]] = {
     "by hand": by_hand,
     "many to one": many_to_one,
 }
+
+
+def sequences(model: Any, T: int, rng: np.random.Generator) -> Tensor:
+    """E of a model of `tinygrad_rnn.models` that reads vectors: a loss for each step, or one at the end."""
+    xs = rng.normal(size=(T, B, D))
+    if hasattr(model, "losses"):
+        return F.stack(model.losses(xs, rng.integers(0, V, (T, B)))).sum().named("E")
+    E: Tensor = model.loss(xs, rng.integers(0, 2, B))
+    return E
+
+
+def wiring(name: str, T: int) -> Tensor:
+    """Each wiring of `tinygrad_rnn.models` with a layer of another kind."""
+    rng = np.random.default_rng(5)
+    ids = rng.integers(0, V, (T, B))
+    if name == "one to one":
+        return models.OneToOne(nn.RNN(D, H, rng=rng), V, rng=rng).loss(rng.normal(size=(B, D)), ids[0])
+    if name == "one to many":
+        told = models.OneToMany(nn.RNN(V, H, num_layers=2, rng=rng), D, start=0, end=1, rng=rng)
+        return F.stack(told.losses(rng.normal(size=(B, D)), ids)).sum().named("E")
+    if name == "cloze":
+        cloze = models.Cloze(nn.RNN(V, H, bidirectional=True, rng=rng), V, rng=rng)
+        return F.stack(cloze.losses(ids, ids)).sum().named("E")
+    if name == "encoder-decoder":
+        layers = (nn.LSTM(size, H, rng=rng) for size in (D, V))
+        return sequences(models.EncoderDecoder(*layers, start=0, end=1, rng=rng), T, rng)
+    built = {"many to one": lambda: models.ManyToOne(nn.GRU(D, H, bidirectional=True, rng=rng), V, rng=rng),
+             "sentiment": lambda: models.Sentiment(nn.LSTM(D, H, rng=rng), rng=rng),
+             "tagging": lambda: models.ManyToMany(nn.LSTM(D, H, bidirectional=True, rng=rng), V, rng=rng),
+             "both directions": lambda: models.BiRNN(nn.RNN(D, H, bidirectional=True, rng=rng), V, rng=rng)}
+    return sequences(built[name](), T, rng)
+
+
+WIRINGS = ("one to one", "one to many", "many to one", "sentiment", "tagging", "both directions", "cloze",
+           "encoder-decoder")
 MASKED = ("masked RNN", "masked LSTM")
 GATED = [name for name in MODELS if "GRU, " in name]
 
@@ -141,11 +177,56 @@ def recurrence(picture: Picture, *, backward: bool) -> list[Wire]:
             and ("′" in names[wire.tail]) == backward]
 
 
+# ------------------------------------------------------------------------------------------- the picture and the source
+CELLS: dict[str, Callable[..., nn.Cell]] = {
+    **{f"RNN, {phi}": partial(nn.RNNCell, nonlinearity=phi) for phi in ("tanh", "sigmoid", "relu")},
+    "LSTM": nn.LSTMCell, "LSTM, peepholes": partial(nn.LSTMCell, peepholes=True),
+    **{f"GRU, reset {reset}, update {update}": partial(nn.GRUCell, reset=reset, update=update)
+       for reset in ("after", "before", None) for update in "zu"},
+    "minimal gated unit": MinimalGatedUnit,
+}
+
+
+@pytest.mark.parametrize(("name", "bias"), [(name, bias) for name in CELLS for bias in (True, False)
+                                            if bias or name != "minimal gated unit"])
+def test_every_name_that_the_source_of_a_cell_gives_is_a_box_at_every_step(name: str, bias: bool) -> None:
+    """So that picture and source can be laid side by side. What is named z there is z_f where U_f is read."""
+    T, given = 4, list[tuple[int, str]]()
+    cell = CELLS[name](D, H, bias, rng=np.random.default_rng(3))
+    original = Tensor.named
+
+    def named(self: Tensor, text: str) -> Tensor:
+        given.append((self.scope["t"], text))
+        return original(self, text)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Tensor, "named", named)
+        outputs, _ = nn.unroll(cell, np.random.default_rng(4).normal(size=(T, B, D)))
+    lines = re.findall(r'\.named\("(.+?)"\)', inspect.getsource(type(cell)))
+    assert {text for _, text in given} & set(lines) and len(set(given)) >= 2 * T
+    titles = [title(box) for box in picture_of(F.stack(outputs).sum(), detail="ops").boxes]
+    assert [text + str(t) for t, text in given if text + str(t).translate(LOW) not in titles] == []
+
+
 # ---------------------------------------------------------------------------------------------------------- geometry
 @pytest.mark.parametrize(("T", "detail"), [(1, "ops"), (3, "ops"), (4, "cells"), (12, "cells"), (64, "folded")])
 @pytest.mark.parametrize("name", MODELS)
 def test_no_boxes_overlap_and_no_line_crosses_a_box_or_covers_another(name: str, T: int, detail: str) -> None:
     check_geometry(picture_of(MODELS[name](T), detail=detail))
+
+
+@needs_graphviz
+@pytest.mark.parametrize(("T", "detail"), [(1, "ops"), (3, "ops"), (5, "cells"), (64, "folded")])
+@pytest.mark.parametrize("name", WIRINGS)
+def test_every_wiring_is_drawn_without_overlaps_and_graphviz_has_no_complaint(name: str, T: int, detail: Any) -> None:
+    root = wiring(name, T)
+    drawn = draw(root, detail=detail, recording=record(root))
+    assert drawn.picture is not None
+    check_geometry(drawn.picture)
+    sequences = 2 if name == "encoder-decoder" else 1
+    assert len(drawn.picture.bands) == (1 if name == "one to one" else (7 if detail == "folded" else T) * sequences)
+    done = subprocess.run(["neato", "-n2", "-Tplain"], input=drawn.dot, capture_output=True, check=True, text=True)
+    assert done.stderr == ""
 
 
 @pytest.mark.parametrize("T", [4, 64])
@@ -185,10 +266,11 @@ def test_neato_keeps_the_order_of_every_row_and_finds_room_for_every_text(name: 
 
 # ------------------------------------------------------------------------------------------------- what lines mean
 @pytest.mark.parametrize("name", MODELS)
-def test_recurrence_edges_and_only_these_are_dashed(name: str) -> None:
+def test_edges_that_carry_a_state_and_only_these_are_dashed(name: str) -> None:
     root = MODELS[name](4)
     graph, picture = Graph(root, None, ()), picture_of(root, detail="ops")
-    expected = {f"e{graph.number[node]}_{i}" for node, i in graph.edges() if is_recurrence(node, i)}
+    expected = {f"e{graph.number[node]}_{i}" for node, i in graph.edges() if is_recurrence(node, i)
+                and not (name == "by hand" and node.op.name == "add")}  # E = E + … is no state
     assert expected == {w.id for w in picture.wires if w.kind == "implicit" and not w.id.startswith("sample")}
 
 
@@ -235,11 +317,34 @@ def test_every_cut_edge_has_a_gap_that_no_other_line_hides(name: str, detail: An
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_no_two_labels_of_lines_lie_on_each_other(name: str) -> None:
+@pytest.mark.parametrize(("detail", "T", "least"), [("ops", 3, 30), ("cells", 4, 8)])
+def test_what_stands_beside_a_line_lies_on_no_line_no_box_and_no_other_text(name: str, detail: Any, T: int,
+                                                                            least: int) -> None:
+    root = MODELS[name](T)
+    picture = picture_of(root, detail=detail, recording=record(root), label_edges=True)
+    texts = np.array([(note.x, note.y - 3.5, note.x + text_width(note.text, note.size), note.y + 3.5)
+                      for note in picture.notes if note.id.endswith("_label")])
+    there = np.array([rectangle(box) for box in picture.boxes] + [
+        part for wire in picture.wires if not wire.id.startswith("sample") for part in segments(wire)])
+    assert len(texts) >= least
+    assert not (overlaps(texts, there).min(0) > 0).any()
+    assert not np.triu(overlaps(texts, texts).min(0) > 0, 1).any()
+
+
+@pytest.mark.parametrize("name", [name for name in MODELS if "LSTM" in name or "GRU" in name])
+def test_the_parameters_of_a_cell_keep_the_colours_of_their_gradients(name: str) -> None:
     root = MODELS[name](4)
-    picture = picture_of(root, detail="ops", recording=record(root), label_edges=True)
-    labels = [note for note in picture.notes if note.id.endswith("_label")]
-    assert len(labels) > 40 and len({(round(note.x), round(note.y)) for note in labels}) == len(labels)
+    recording = record(root)
+    graph, picture = Graph(root, None, ()), picture_of(root, detail="cells", recording=recording)
+    cells = [cell for box in picture.boxes for row in box.rows for cell in row.cells if cell.text]
+    shown = {cell.text: cell.fill for cell in cells}
+    text = {x: f"{graph.labels[x]} {np.linalg.norm(g):.2g}".replace("e-0", "e-")
+            for x, g in recording.gradients.items() if graph.place[x] == "bus"}
+    known = sorted([x for x in text if text[x] in shown], key=lambda x: float(np.linalg.norm(recording.gradients[x])))
+    assert len(known) == len(shown) >= 6
+    by_size = [shown[text[x]] for x in known]
+    greens = [int(fill[1:3], 16) for fill in by_size]
+    assert greens == sorted(greens, reverse=True) and len(set(greens)) > 3  # the larger, the darker
 
 
 # --------------------------------------------------------------------------------------------------------- the LSTM
@@ -259,7 +364,31 @@ def test_an_lstm_has_its_cell_state_on_top_its_gates_below_and_its_hidden_state_
     W, U = box_named(picture, "W_i·h₁"), box_named(picture, "U_i·x₂")
     assert W.x == pytest.approx(U.x) and W.y < U.y
     step = [box_named(picture, f"{gate}{'2'.translate(LOW)}").x for gate in ("f", "i", "c̃", "o", "h")]
-    assert step == sorted(step)
+    assert step == sorted(step) and (len(set(step)) == 4 or "peepholes" in name)  # h stands below o
+
+
+@pytest.mark.parametrize(("name", "most"), [("RNN", 580), ("LSTM", 680), ("GRU, reset after, update z", 620)])
+def test_a_step_is_as_wide_as_its_row_of_gates_and_three_of_them_fit_a_page(name: str, most: float) -> None:
+    """Under 9-point text, with all numbers: four columns, and what is made of h above them."""
+    root = MODELS[name](3)
+    picture = picture_of(root, detail="ops", recording=record(root))
+    assert picture.bands[0].width < most and picture.width < 2550
+    columns = {round(box.x - picture.bands[1].x) for box in picture.boxes
+               if picture.bands[1].x < box.x < picture.bands[1].x + picture.bands[1].width}
+    assert len(columns) == 4
+
+
+@pytest.mark.parametrize("build", [MODELS["LSTM"], MODELS["GRU, reset after, update z"], partial(layered, nn.RNN)])
+@pytest.mark.parametrize("detail", ["ops", "cells"])
+def test_the_parameters_of_a_cell_stand_below_it_and_those_of_the_head_above(build: Any, detail: Any) -> None:
+    root = build(4)
+    graph, picture = Graph(root, None, ()), picture_of(root, detail=detail)
+    y = {box.id: box.y for box in picture.boxes}
+    inside = [n for x, n in graph.number.items() if f"n{n}" in y and graph.place[x] == "step" and x.op is not None]
+    state = y[f"n{inside[0]}"]
+    for x, n in graph.number.items():
+        if type(x) is nn.Parameter and f"n{n}" in y:
+            assert (y[f"n{n}"] > state) == (x.name not in ("V", "c")), x.name
 
 
 def test_whatever_is_made_of_the_states_keeps_off_the_belt() -> None:
@@ -410,8 +539,41 @@ def test_a_running_total_does_not_take_the_place_of_the_state() -> None:
     picture = picture_of(by_hand(4), detail="ops")
     lane = sorted([box for box in picture.boxes if box.y == box_named(picture, "h₁").y], key=lambda box: box.x)
     assert [steps_removed(title(box)) for box in lane] == ["h", *["Wh", "Ux+Wh", "Ux+Wh+b", "h"] * 4]
-    (first, *others) = sorted(recurrence(picture, backward=False), key=lambda wire: wire.points[0][1])[:3]
-    assert first.points[0][1] < lane[0].y and all(wire.points[0][1] == first.points[0][1] for wire in others)
+    dashed = recurrence(picture, backward=False)
+    assert len(dashed) == 3 and {y for wire in dashed for _, y in wire.points} == {lane[0].y}
+    added = [wire for wire in picture.wires if wire.kind == "collect" and wire.id.startswith("e")]
+    (y,) = {y for wire in added for _, y in wire.points}
+    assert len(added) == 3 and y < lane[0].y and all(wire.arrow and not wire.back for wire in added)
+
+
+def test_a_sum_that_is_all_that_is_carried_on_is_the_state() -> None:
+    s, w = Tensor([0.5], name="s_0"), nn.Parameter(np.array([2.0]), name="w")
+    for t in (1, 2, 3):
+        with scope(t=t):
+            s = (s + w * t).named("s")
+    assert len(recurrence(picture_of(s.sum(), detail="ops"), backward=False)) == 2
+
+
+def test_a_decoder_says_whose_state_it_starts_from_and_goes_on_in_the_rows_of_its_encoder() -> None:
+    rng = np.random.default_rng(5)
+    model = models.EncoderDecoder(nn.RNN(D, H, num_layers=2, rng=rng), nn.RNN(V, H, num_layers=2, rng=rng), start=0,
+                                  end=1, rng=rng)
+    E = F.stack(model.losses(rng.normal(size=(3, B, D)), rng.integers(0, V, (3, B)))).sum()
+    picture = picture_of(E, detail="ops")
+    copies = [box for box in picture.boxes if title(box) in ("h⁰₀", "h¹₀") and box.rows[0].remark.startswith("= ")]
+    assert sorted(f"{title(box)} {box.rows[0].remark}" for box in copies) == ["h¹₀ = h¹₃", "h⁰₀ = h⁰₃"]
+    for layer in "⁰¹":
+        states = [box for t in "₁₂₃" for box in picture.boxes if title(box) == f"h{layer}{t}"]
+        assert len(states) == 6 and len({box.y for box in states}) == 1
+
+
+def test_a_cloze_has_a_column_for_each_step_and_none_for_the_states_it_starts_from() -> None:
+    rng = np.random.default_rng(5)
+    model = models.Cloze(nn.RNN(V, H, bidirectional=True, rng=rng), V, rng=rng)
+    ids = rng.integers(0, V, (3, B))
+    picture = picture_of(F.stack(model.losses(ids, ids)).sum(), detail="ops")
+    assert [band.title for band in picture.bands] == ["t = 1", "t = 2", "t = 3"]
+    check_geometry(picture)
 
 
 # ---------------------------------------------------------------------------------------------- the sum, and one term

@@ -5,21 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from tinygrad_rnn.bptt.tables import norm
-from tinygrad_rnn.ops import Array
 from tinygrad_rnn.tensor import Tensor
 
 from . import notation
 from .graph import Arc, Edge, Graph, Item
 from .heat import Ramp
-from .picture import BLUE, GREY, LINE, SIZE, SMALL, Row
+from .picture import BLUE, GREY, LINE, SIZE, SMALL, WHITE, Cell, Row
 from .shown import Shown, total
 
-PAD = 6.0  # points between the text and the border of a box
+PAD = 5.0  # points between the text and the border of a box
 MANY = 3000  # with more boxes than this, tooltips leave the numbers out
-BINS = 48  # at most so many cells of the strip that stands for the steps between
+BINS = 36  # at most so many cells of the strip that stands for the steps between
 LONGEST = 28  # characters of a cell's equation, its steps aside
 MOST_ROWS = 4  # with more parameters than this on one line, several of them share a row
-CELL = 4.0  # points: the width of a cell of a strip
+CELL = 4.0  # points: the least width of a cell of a strip
 
 
 class Content:
@@ -38,9 +37,18 @@ class Content:
 
     # -------------------------------------------------------------------------------------------------- one tensor
     def tensor_rows(self, x: Tensor) -> tuple[Row, ...]:
-        title = Row(self.graph.labels[x], notation.remark(x, self.graph.labels[x]), bold=True)
+        title = Row(self.graph.labels[x], self.remark(x), bold=True)
         said = x.op is None and x.size == 1 and not x.requires_grad and not x.name  # a number, called after its value
-        return (title, Row(notation.brief(x.data)), self.gradient_row(x)) if self.values and not said else (title,)
+        if not self.values or said:
+            return (title,)
+        off_path = self.shown.term is not None and x not in self.shown.nodes and x is not self.shown.term.parameter
+        return title, Row(notation.brief(x.data)), *([] if off_path else [self.gradient_row(x)])
+
+    def remark(self, x: Tensor) -> str:
+        """What is said in grey beside a name: the primitive, a leaf's shape, or of a copy what it is equal to."""
+        if is_copy(x):
+            return f"= {self.graph.labels[x.inputs[0]]}"
+        return notation.remark(x, self.graph.labels[x])
 
     def gradient_row(self, x: Tensor) -> Row:
         g = self.shown.gradient(x)
@@ -57,6 +65,14 @@ class Content:
     def with_respect_to(self, x: Tensor | None) -> str:
         """∂E/∂h₃, by the name of the loss whose gradient is shown."""
         return f"∂{self.root}/∂{'' if x is None else self.graph.labels[x]}"
+
+    def scale(self) -> str:
+        """What the colours of the gradient rows mean, or what the dash in them means."""
+        if self.ramp.low is None:
+            return "∇ –   no gradient has been recorded"
+        whose = f"∇: gradient of {self.root}" if self.shown.term is None else f"δ: gradient of {self.root} alone"
+        return (f"{whose}, coloured by its norm from {notation.magnitude(self.ramp.low)} to "
+                f"{notation.magnitude(self.ramp.high)} on a log scale; – where there is none")
 
     # ------------------------------------------------------------------------------------------------ other boxes
     def rows_of(self, item: Item) -> tuple[Row, ...]:
@@ -78,7 +94,7 @@ class Content:
         said = [notation.brief(x.data) if self.values else "", notation.remark(x, name), self.sequence_of(x)]
         title = Row(name, " ".join(filter(None, said)), bold=True, color=BLUE)
         if term is not None:
-            return title, self.gradient_row(x) if term.parameter is x else Row("")
+            return (title, self.gradient_row(x)) if term.parameter is x else (title,)
         g = self.shown.gradient(x) if self.values else None
         if g is None:
             return title, Row(f"{name}.grad = {total}" + (" = –" if self.values else ""), color=BLUE)
@@ -99,10 +115,11 @@ class Content:
         if not many:
             norms = [self.norm_row(self.with_respect_to(x), x) for x in parameters] if self.values else []
             return title, *norms, last
-        sizes = {x: f" {notation.magnitude(self.norms[x])}" if x in self.norms else "" for x in parameters}
-        texts = [f"{name}{sizes[x]}" for name, x in zip(names, parameters)]
-        rows = [Row(" · ".join(texts[i : i + 3])) for i in range(0, len(texts), 3)]
-        meant = [Row(f"‖{self.with_respect_to(None)}·‖ of each:", color=GREY)] if any(sizes.values()) else []
+        cells = [Cell(self.ramp.color(self.norms[x]), f"{name} {notation.magnitude(self.norms[x])}")
+                 if x in self.norms else Cell(WHITE, name) for name, x in zip(names, parameters)]
+        cells += [Cell(WHITE)] * (-len(cells) % 3)
+        rows = [Row("", cells=tuple(cells[i : i + 3])) for i in range(0, len(cells), 3)]
+        meant = [Row(f"‖{self.with_respect_to(None)}·‖ of each:", color=GREY)] if self.norms else []
         return title, *meant, *rows, last
 
     def cell_rows(self, item: Item) -> tuple[Row, ...]:
@@ -131,6 +148,8 @@ class Content:
         """What a cell computes: of its inputs, = tanh(Ux₃ + Wh₂ + b), or of its gates, = f₃∘c₂ + i₃∘c̃₃."""
         if x.op is None:
             return ""
+        if is_copy(x):
+            return self.remark(x)
         full = self.expression(x, set(item.tensors), 6)
         gates = notation.made_of(x, self.graph.labels, self.graph.shared)
         fitting = (text for text in (full, gates) if 0 < len(notation.steps_removed(text)) <= LONGEST)
@@ -160,11 +179,11 @@ class Content:
         if not self.values or leaf:
             return [title, Row(f"each {shown[0].shape}", color=GREY)]
         what = self.with_respect_to(None) + notation.steps_removed(labels[shown[0]])
-        sizes = [self.norms[x] for x in shown if x in self.norms]
-        if not sizes:
+        if not any(x in self.norms for x in shown):
             return [title, Row(f"each {shown[0].shape}", color=GREY), Row(f"‖{what}‖ –", color=GREY)]
+        sizes = [self.norms.get(x, 0.0) for x in shown]  # 0, which is white, where no gradient is known
         grain = -(-len(sizes) // BINS)
-        cells = [self.ramp.color(max(sizes[i : i + grain])) for i in range(0, len(sizes), grain)]
+        cells = [Cell(self.ramp.color(max(sizes[i : i + grain]))) for i in range(0, len(sizes), grain)]
         each = "of each step" if grain == 1 else f"{grain} steps to a cell"
         return [title, Row("", cells=tuple(cells)), Row(f"‖{what}‖, {each}", color=GREY)]
 
@@ -195,9 +214,17 @@ class Content:
     def arc_tooltip(self, arc: Arc) -> str:
         return self.edge_tooltip(arc.source.outputs[-1], arc.target.outputs[-1], arc.edges, arc.cut)
 
-    def edge_label(self, edge: Edge) -> str:
-        d: Array | None = self.shown.contribution(edge) if self.labels else None
-        return "" if d is None else notation.magnitude(norm(d))
+    def edge_label(self, edges: Sequence[Edge]) -> str:
+        """The norm of what flowed back into a tensor along these edges; nothing where they lead to several tensors."""
+        if not self.labels or len({node.inputs[i] for node, i in edges}) > 1:
+            return ""
+        came = total([d for edge in edges if (d := self.shown.contribution(edge)) is not None])
+        return "" if came is None else notation.magnitude(norm(came))
+
+
+def is_copy(x: Tensor) -> bool:
+    """Is x its input over again, as a state is that one sequence hands on to another?"""
+    return x.op is not None and x.op.name == "broadcast_to" and x.shape == x.inputs[0].shape
 
 
 def shown_of(item: Item) -> list[Tensor]:
@@ -240,7 +267,10 @@ def size_of(rows: Iterable[Row]) -> tuple[float, float]:
     width, count = 24.0, 0
     for row in rows:
         count += 1
-        line = notation.text_width(row.text, SIZE if row.bold else SMALL, row.bold) + len(row.cells) * CELL
+        line = notation.text_width(row.text, SIZE if row.bold else SMALL, row.bold)
+        if row.cells:
+            texts = max([notation.text_width(cell.text, SMALL) for cell in row.cells])
+            line = len(row.cells) * max(CELL, texts + 9)
         if row.remark:
             line += 9 + notation.text_width(row.remark, SMALL)
         width = max(width, line)

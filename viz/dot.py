@@ -11,7 +11,7 @@ from tinygrad_rnn.tensor import Tensor
 
 from .content import Content, size_of
 from .graph import Graph
-from .notation import text_width
+from .notation import SUBSCRIPT, text_width
 from .picture import (
     BAND,
     BAND_LINE,
@@ -37,7 +37,7 @@ from .picture import (
     line_width,
 )
 from .shown import Shown
-from .svg import escape, n
+from .svg import direction, escape, n
 
 FAINT = "#a8a8a8"  # text beside the highlighted path
 
@@ -84,7 +84,7 @@ def at(point: Point, height: float) -> str:
 
 def draw_note(note: Note, height: float) -> str:
     """A line of text as a node of one left-aligned cell."""
-    text = f"<b>{escape(note.text)}</b>" if note.bold else escape(note.text)
+    text = f"<b>{set_text(note.text)}</b>" if note.bold else set_text(note.text)
     width = text_width(note.text, note.size, note.bold) * 1.1
     place = at((note.x + width / 2, note.y), height)
     label = f'<table border="0" cellborder="0" cellpadding="0" cellspacing="0"><tr><td align="left" ' \
@@ -109,9 +109,10 @@ def draw_wire(wire: Wire, height: float, known: set[str]) -> list[str]:
     if wire.tooltip:
         look += f", tooltip={quote(wire.tooltip)}"
     arrow = "" if wire.arrow else ", arrowhead=none"
+    back = ", dir=both, arrowtail=onormal" if wire.back else ""
     if not wire.cut:
-        return [*lines, f'  {wire.tail} -> {wire.head} [id="{wire.id}", {look}{arrow}, '
-                        f'pos="{spline(wire.points, height, wire.arrow)}"];']
+        return [*lines, f'  {wire.tail} -> {wire.head} [id="{wire.id}", {look}{arrow}{back}, '
+                        f'pos="{spline(wire.points, height, wire.arrow, wire.back)}"];']
     first, second = gap(wire.points)
     marks = [f"{wire.id}_cut{i}" for i in range(2)]
     for mark, (x, y) in zip(marks, (first[-1], second[0])):
@@ -123,17 +124,24 @@ def draw_wire(wire: Wire, height: float, known: set[str]) -> list[str]:
             f'pos="{spline(second, height, wire.arrow)}"];']
 
 
-def spline(points: tuple[Point, ...], height: float, arrow: bool) -> str:
+def spline(points: tuple[Point, ...], height: float, arrow: bool, back: float = 0.0) -> str:
     """A polyline as the Bézier curve that Graphviz expects, its control points on the corners."""
     corners = [(x, height - y) for x, y in points]
-    end = ""
+    ends = ""
+    if back:
+        start, corners[0] = shortened(corners[0], corners[1], back)
+        ends += f"s,{start} "
     if arrow:
-        (x0, y0), (x1, y1) = corners[-2:]
-        length = abs(x1 - x0) + abs(y1 - y0) or 1.0
-        end = f"e,{n(x1)},{n(y1)} "
-        corners[-1] = x1 - 6 * (x1 - x0) / length, y1 - 6 * (y1 - y0) / length
+        end, corners[-1] = shortened(corners[-1], corners[-2], 0.0)
+        ends += f"e,{end} "
     texts = [f"{n(x)},{n(y)}" for x, y in corners]
-    return end + " ".join([texts[0], *[f"{a} {b} {b}" for a, b in pairwise(texts)]])
+    return ends + " ".join([texts[0], *[f"{a} {b} {b}" for a, b in pairwise(texts)]])
+
+
+def shortened(end: Point, neighbour: Point, skip: float) -> tuple[str, Point]:
+    """The tip of an arrow head, `skip` points before the end of a line, and where the line itself ends."""
+    (x, y), (dx, dy) = end, direction(end, neighbour)
+    return f"{n(x + skip * dx)},{n(y + skip * dy)}", (x + (skip + 6) * dx, y + (skip + 6) * dy)
 
 
 def table(box: Box) -> str:
@@ -145,6 +153,11 @@ def table(box: Box) -> str:
            f'bgcolor="{WHITE}" width="{n(box.width)}" height="{n(box.height)}">{rows}</table>'
 
 
+def set_text(text: str) -> str:
+    """Text with its subscripts."""
+    return SUBSCRIPT.sub(lambda m: m[0].removesuffix(m[1]) + f"<sub>{m[1][1:].replace('_', ',')}</sub>", escape(text))
+
+
 def ground(row: Row, dim: bool) -> str:
     return f' bgcolor="{row.fill}"' if row.fill and not dim else ""
 
@@ -152,17 +165,17 @@ def ground(row: Row, dim: bool) -> str:
 def content(row: Row, box: Box) -> str:
     if row.cells:
         step = (box.width - 14) / len(row.cells)
-        cells = "".join([f'<td width="{n(step)}" height="{n(LINE - 2)}" fixedsize="true" bgcolor="{cell}"></td>'
-                         for cell in row.cells])
+        cells = "".join([f'<td width="{n(step)}" height="{n(LINE - 2)}" fixedsize="true" bgcolor="{cell.fill}">'
+                         f'{set_text(cell.text)}</td>' for cell in row.cells])
         return f'<table border="0" cellborder="0" cellspacing="0" cellpadding="0"><tr>{cells}</tr></table>'
     color = FAINT if box.dim else row.color
-    text = escape(row.text) or " "
+    text = set_text(row.text) or " "
     if row.bold:
         text = f'<b><font point-size="{n(SIZE)}" color="{color}">{text}</font></b>'
     elif color != BLACK:
         text = f'<font color="{color}">{text}</font>'
     if row.remark:
-        text += f'<font color="{FAINT if box.dim else GREY}">&#160;&#160;&#160;{escape(row.remark)}</font>'
+        text += f'<font color="{FAINT if box.dim else GREY}">&#160;&#160;&#160;{set_text(row.remark)}</font>'
     return text
 
 
@@ -176,7 +189,22 @@ def write_plain(graph: Graph, shown: Shown, values: bool, label_edges: bool) -> 
              f'  edge [fontname="{FONT}", fontsize={TINY}, arrowsize=0.6];']
     lines += [plain_box(content, x) for x in graph.tensors]
     lines += [plain_edge(content, *edge) for edge in graph.edges()]
+    if values:
+        lines.append(f'  graph [labelloc=b, labeljust=l, fontsize={n(SMALL)}, label=<{plain_legend(content)}>];')
     return "\n".join([*lines, "}", ""])
+
+
+def plain_legend(content: Content) -> str:
+    """The ramp of the gradient rows with its range, and which way gradients run."""
+    if content.ramp.low is None:
+        return escape(content.scale())
+    ramp = "".join([f'<td width="3" height="10" fixedsize="true" bgcolor="{fill}"></td>'
+                    for fill in content.ramp.sample(14)])
+    bare = '<table border="0" cellborder="0" cellspacing="0" cellpadding="'
+    said = ("Forward, values run along the arrows. Backward, gradients run against them, and where several come back "
+            "they are added up.")
+    return (f'{bare}2"><tr><td>{bare}0"><tr>{ramp}</tr></table></td><td align="left">{escape(content.scale())}</td>'
+            f'</tr><tr><td colspan="2" align="left">{said}</td></tr></table>')
 
 
 def plain_box(content: Content, x: Tensor) -> str:
@@ -194,7 +222,7 @@ def plain_edge(content: Content, node: Tensor, position: int) -> str:
     kind: Kind = "explicit" if x.op is None and x.requires_grad else "step"
     color = color_of(kind, content.shown.term is not None and not lit)
     tooltip = content.edge_tooltip(x, node, [edge], cut)
-    text = "//" if cut else content.edge_label(edge)
+    text = "//" if cut else content.edge_label([edge])
     label = f", label={quote(text)}" if text else ""
     return f'  n{number[x]} -> n{number[node]} [id="e{number[node]}_{position}", color="{color}", ' \
            f'penwidth={n(line_width("step", lit))}, tooltip={quote(tooltip)}{label}];'

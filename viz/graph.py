@@ -71,6 +71,8 @@ class Graph:
             for position, x in enumerate(node.inputs):
                 self.readers[x].append((node, position))
         self.implicit: set[Edge] = recurrence_edges(results)
+        self.totals = self._running_totals()
+        self.implicit -= self.totals
         self.column: dict[Tensor, Column | None] = {}
         self.place: dict[Tensor, Literal["bus", "before", "step", "after"]] = {}
         self._find_places()
@@ -92,6 +94,19 @@ class Graph:
     @property
     def columns(self) -> list[Column]:
         return sorted({c for x, c in self.column.items() if c is not None and self.place[x] == "step"})
+
+    def _running_totals(self) -> set[Edge]:
+        """E = E + E_t in a loop: what nothing in a step reads but the next sum is carried on, and yet is no state.
+
+        Unless it is all that is carried on.
+        """
+        found: set[Edge] = set()
+        for node in reversed(self.tensors):
+            if node.op is not None and node.op.name == "add" and all(
+                    edge in found or step_of(edge[0]) is None for edge in self.readers[node]):
+                found.update((node, i) for i, x in enumerate(node.inputs)
+                             if (node, i) in self.implicit and self.readers[x] == [(node, i)])
+        return found if found < self.implicit else set()
 
     def _find_places(self) -> None:
         self.sequences: dict[Any, int] = {}
@@ -157,9 +172,12 @@ class Graph:
             c = self.column[x]
             if c is not None and self.place[x] == "step":
                 by_column.setdefault(c, []).append(x)
+        shared = {x for x in self.tensors if self.place[x] == "bus"
+                  and len({self.column[node] for node, _ in self.readers[x]}) > 1}
         ends = (min(by_column), max(by_column)) if len(by_column) > 1 else ()
         for c, made in by_column.items():
-            if all(self._starts_a_lane(x, c) for x in made):
+            starts_lane = any(edge in self.implicit for x in made for edge in self.readers[x])
+            if (starts_lane or all(x.op is None for x in made)) and not any(self._goes_on(x, shared) for x in made):
                 sources = [self.column[y] or c for x in made for y in x.inputs]
                 for x in made:
                     if c in ends:
@@ -175,11 +193,9 @@ class Graph:
             if self.place[x] == "bus" and all(self.place[node] == "before" for node, _ in self.readers[x]):
                 self.place[x] = "before"
 
-    def _starts_a_lane(self, x: Tensor, column: Column) -> bool:
-        if any((self.place[y] == "bus" and len(self.readers[y]) > 1) or (x, i) in self.implicit
-               for i, y in enumerate(x.inputs)):
-            return False
-        return all((node, i) in self.implicit or self.column[node] == column for node, i in self.readers[x])
+    def _goes_on(self, x: Tensor, shared: set[Tensor]) -> bool:
+        """Does x read what several steps share, or a state of another step?"""
+        return any(y in shared or (x, i) in self.implicit for i, y in enumerate(x.inputs))
 
     @cached_property
     def results_carried(self) -> set[Tensor]:
@@ -207,7 +223,8 @@ def states_behind_constants(results: list[Tensor], leaves: set[Tensor]) -> dict[
     def memory(x: Tensor) -> tuple[object, ...]:
         return x.data.ctypes.data, x.shape, x.data.strides
 
-    made = {memory(x): x for x in results}
+    shared = {id(x.data.base) for x in constants}
+    made = {memory(x): x for x in results if id(x.data.base) in shared}
     return {x: made[memory(x)] for x in constants if memory(x) in made}
 
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
-
 from tinygrad_rnn.tensor import Tensor
 
 from .content import Content, gradients_shown, size_of
 from .graph import Arc, Detail, Graph, Item, items_of
+from .labelling import Labels
 from .legend import put_legend
 from .notation import text_width
-from .picture import BLACK, BLUE, TINY, Band, Box, Dot, Kind, Note, Picture, Point, Wire, color_of
+from .picture import BACK, BLACK, BLUE, Band, Box, Dot, Kind, Picture, Point, Wire, length
 from .placing import place
 from .routing import Route, Router
 from .shown import Shown
@@ -55,6 +54,7 @@ class Layout:
         self.put_bands()
         self.put_boxes()
         self.put_wires()
+        self.put_labels()
         self.finish()
         return self.picture
 
@@ -83,18 +83,14 @@ class Layout:
         for route in self.router.routes:
             points = tuple([(x + self.dx, y + self.dy) for x, y in self.router.points(route, offsets)])
             lit = self.dimmed and self.shown.arc_lit(route.arc)
-            wire, text = self.wire_of(route, points, lit), self.text_on(route.arc)
+            wire = self.wire_of(route, points, lit)
             if route.line is not None:
                 out = route.line is route.arc.source
                 x, y = points[0] if out else points[-1]
                 dot = Dot("d" + wire.id[1:], x, y, wire.kind, wire.dim)
                 self.picture.dots.append(dot)
-                if out:
-                    self.label_dot(dot, text)
                 wire = wire._replace(tail=dot.id) if out else wire._replace(head=dot.id)
                 lines.setdefault(route.line, []).append((x, dot.id, lit))
-            if text and wire.kind != "explicit":
-                self.label_wire(route, wire, text)
             self.wires[route] = wire
         self.picture.wires += self.wires.values()
         for line, joined in lines.items():
@@ -111,42 +107,42 @@ class Layout:
                 wire = self.wires[route]
                 self.picture.dots.append(Dot("d" + wire.id[1:], x, y, wire.kind, wire.dim and not wire.lit))
 
-    def label_dot(self, dot: Dot, size: str) -> None:
-        """What a use does backward, += and on request how much; only where there is room for it."""
-        if not dot.dim and (self.content.labels or len(self.grid.columns) <= UNFOLDED):
-            text = f"+= {size}".rstrip()
-            self.put_label(dot.id, dot.x - 5 - text_width(text, TINY), dot.y - 6.5, text, color_of(dot.kind, dot.dim))
-
-    def label_wire(self, route: Route, wire: Wire, text: str) -> None:
-        """Above the longest part of a wire, or to the right of it; of a branch, beside the part that is its own."""
-        parts = list(pairwise(wire.points))
-        own = parts[-1:] if len(self.router.nets.get(route.net, ())) > 1 else parts
-        (x0, y0), (x1, y1) = max(own, key=lambda part: abs(part[1][0] - part[0][0]) + abs(part[1][1] - part[0][1]))
-        x, y = (x0 + x1) / 2, (y0 + y1) / 2
-        flat = abs(x1 - x0) > abs(y1 - y0)
-        if wire.cut and flat:  # clear of the mark in the middle
-            x -= (x1 - x0) / 4
-        left, middle = (x - text_width(text, TINY) / 2, y - 6) if flat else (x + 4, y)
-        self.put_label(wire.id, left, middle, text, color_of(wire.kind, wire.dim))
-
-    def put_label(self, owner: str, x: float, y: float, text: str, color: str) -> None:
-        self.picture.notes.append(Note(f"{owner}_label", x, y, text, TINY, color))
+    def put_labels(self) -> None:
+        """At a dot what its use does backward, += and on request how much, where there is room; the rest on request."""
+        roomy = self.content.labels or len(self.grid.columns) <= UNFOLDED
+        texts = {route: self.text_on(route.arc) for route in self.wires}
+        if not roomy and not any(texts.values()):
+            return
+        labels = Labels(self.picture)
+        dots = {dot.id: dot for dot in self.picture.dots}
+        beside = []
+        for route, wire in self.wires.items():
+            if wire.kind == "explicit":
+                if roomy and not wire.dim:
+                    labels.at_dot(dots[wire.tail], f"+= {texts[route]}".rstrip())
+            elif texts[route]:
+                branch = len(self.router.nets.get(route.net, ())) > 1  # beside the part that is its own
+                beside.append((wire, wire.points[-2:] if branch else wire.points, texts[route]))
+        for wire, points, text in sorted(beside, key=lambda each: length(each[1])):  # short ones leave little choice
+            labels.along(wire, points, text)
 
     def text_on(self, arc: Arc) -> str:
         """On request the norm of what flows back; between cells the name of the state, if it is one of several."""
         node, position = arc.edges[0]
-        label = self.content.edge_label(arc.edges[0]) if len(arc.edges) == 1 else ""
+        label = self.content.edge_label(arc.edges)
         several = arc.implicit and len(arc.source.outputs) > 1 and not arc.source.many_steps
         return label or (self.graph.labels[node.inputs[position]] if several else "")
 
     def wire_of(self, route: Route, points: tuple[Point, ...], lit: bool) -> Wire:
         arc = route.arc
         node, position = arc.edges[0]
-        kind: Kind = "implicit" if arc.implicit else "step"
+        kind: Kind = "implicit" if arc.implicit else "collect" if arc.edges[0] in self.graph.totals else "step"
         if route.line is not None:
             kind = "explicit" if route.line is arc.source else "collect"
+        arrow = kind != "collect" or route.line is None
+        back = BACK.get(kind, 0.0) if self.shown.came_back(arc) else 0.0
         return Wire(f"e{self.graph.number[node]}_{position}", self.id[arc.source], self.id[arc.target], kind, points,
-                    self.content.arc_tooltip(arc), kind != "collect", arc.cut, self.dimmed and not lit, lit)
+                    self.content.arc_tooltip(arc), arrow, arc.cut, self.dimmed and not lit, lit, back)
 
     def put_line(self, line: Item, joined: list[tuple[float, str, bool]]) -> None:
         """A bus from its parameter to its last use, or a line to the box that collects. Joined: x, dot, lit."""
@@ -173,7 +169,8 @@ class Layout:
     def finish(self) -> None:
         """The legend, and the size of the whole."""
         picture, buses = self.picture, [p for bus in self.grid.bus_rows for p in bus.tensors]
-        example: Tensor | None = next(iter([*self.content.recurrent, *buses]), None)
+        term = [self.shown.term.parameter] if self.shown.term is not None else []
+        example: Tensor | None = next(iter([*term, *self.content.recurrent, *buses]), None)
         end = put_legend(picture, self.content, self.graph.labels[example] if example is not None else "", EDGE,
                          self.dy + self.router.height + 26)
         texts = [note.x + text_width(note.text, note.size, note.bold) for note in picture.notes]

@@ -2,52 +2,82 @@
 
 from __future__ import annotations
 
-from tinygrad_rnn.bptt.tables import subscript
+from tinygrad_rnn.bptt.tables import norm, subscript
 from tinygrad_rnn.steps import lane_of
 
 from . import notation
 from .content import Content
-from .notation import stem
-from .picture import SIZE, Dot, Kind, Note, Patch, Picture, Wire
+from .notation import stem, text_width
+from .picture import BACK, GREY, LINE, SMALL, WHITE, Dot, Kind, Note, Patch, Picture, Wire
 
 SAMPLE = 42.0  # points: the length of a line that is explained
-STEP = 19.0  # points between two lines of the legend
+STEP = 21.0  # points between two lines of the legend
+FORMULA, TEXT = 18.0, 11.0  # font sizes
 
 
 def put_legend(picture: Picture, content: Content, parameter: str, x: float, y: float) -> float:
     """Append the legend with its left upper corner at (x, y); returns where it ends. `parameter` serves as example."""
     shown = content.shown
     if shown.term is not None:
-        product, sentence = shown.formula()
-        picture.notes.append(Note("formula", x, y, product, 14.0, bold=True))
-        picture.notes.append(Note("sentence", x, y + 22, sentence))
-        y += 50
+        y = put_term(picture, content, x, y)
     elif sentence := whole_gradient(content, parameter):
-        picture.notes.append(Note("formula", x, y, sentence, 12.0, bold=True))
+        picture.notes.append(Note("formula", x, y, sentence, 15.0, bold=True))
         y += 26
+    hollow = {wire.kind for wire in picture.wires if wire.back}
+    if hollow:
+        picture.notes.append(Note("legend_forward", x, y, f"Forward, values run along the arrows, to the full heads. "
+                                  f"Backward, gradients run against them, from {content.root} on, and where several "
+                                  "come back they are added up.", TEXT))
+        picture.notes.append(Note("legend_backward", x, y + STEP - 4, "Hollow heads show where gradients go back to a "
+                                  "parameter or to another step.", TEXT))
+        y += 2 * STEP - 2
     for kind, text in explained(parameter):
         if any(wire.kind == kind for wire in picture.wires):
-            picture.notes.append(Note(f"legend_{kind}", x + SAMPLE + 10, y, text))
-            picture.wires.append(sample(kind, x, y))
+            picture.notes.append(Note(f"legend_{kind}", x + SAMPLE + 10, y, text, TEXT))
+            picture.wires.append(sample(kind, x, y, hollow=kind in hollow))
             if kind in ("explicit", "collect"):
-                picture.dots.append(Dot(f"dot_{kind}", x + 8, y, kind))
+                picture.dots.append(Dot(f"dot_{kind}", x + 3, y, kind))
             y += STEP
     if any(row.text.startswith("‖∂⁺") for box in picture.boxes for row in box.rows):
         picture.notes.append(Note("legend_use", x + SAMPLE + 10, y,
                                   f"‖∂⁺{parameter}‖: the size of what the use of {parameter} at this step adds to "
-                                  f"{parameter}.grad"))
+                                  f"{parameter}.grad", TEXT))
         y += STEP
     if any(wire.cut for wire in picture.wires):
         picture.wires.append(sample("implicit", x, y, cut=True))
         picture.notes.append(Note("legend_cut", x + SAMPLE + 10, y, "cut (truncated or detached): the value goes on, "
-                                                                  "no gradient comes back"))
+                                                                  "no gradient comes back", TEXT))
         y += STEP
     return put_scale(picture, content, x, y) if content.values else y
 
 
-def sample(kind: Kind, x: float, y: float, cut: bool = False) -> Wire:
+def put_term(picture: Picture, content: Content, x: float, y: float) -> float:
+    """A term as a product, and below each factor how large the product is up to there."""
+    shown = content.shown
+    total, factors = shown.formula()
+    picture.notes.append(Note("formula", x, y, f"{total} = {' · '.join([factor.text for factor in factors])}", FORMULA,
+                              bold=True))
+    start = x + text_width(f"{total} = ", FORMULA, bold=True)
+    picture.notes.append(Note("so_far", x, y + 20, "multiplied so far:", SMALL, GREY))
+    for i, factor in enumerate(factors):
+        width = text_width(factor.text, FORMULA, bold=True)
+        if factor.gradients:
+            sizes = [norm(g) for g in factor.gradients]
+            text = f"‖·‖ = {', '.join(map(notation.magnitude, sizes))}"
+            fill = content.ramp.color(sizes[0]) if len(sizes) == 1 else WHITE
+            picture.patches.append(Patch(f"factor{i}", start - 2, y + 13, max(width, text_width(text, SMALL) + 8), LINE,
+                                         fill))
+            picture.notes.append(Note(f"factor{i}_size", start + 2, y + 20, text, SMALL))
+        start += width + text_width(" · ", FORMULA, bold=True)
+    picture.notes.append(Note("sentence", x, y + 42, shown.sentence(), TEXT))
+    return y + 66
+
+
+def sample(kind: Kind, x: float, y: float, cut: bool = False, hollow: bool = False) -> Wire:
     name = "cut" if cut else kind
-    return Wire(f"sample_{name}", f"s_{name}0", f"s_{name}1", kind, ((x, y), (x + SAMPLE, y)), "", cut=cut)
+    start = x + 3 * (kind in ("explicit", "collect"))
+    return Wire(f"sample_{name}", f"s_{name}0", f"s_{name}1", kind, ((start, y), (x + SAMPLE, y)), "", cut=cut,
+                back=BACK.get(kind, 0.0) if hollow else 0.0)
 
 
 def whole_gradient(content: Content, parameter: str) -> str:
@@ -60,8 +90,8 @@ def whole_gradient(content: Content, parameter: str) -> str:
     one_layer = len({lane[:2] for lane in lanes}) == 1
     if not (graph.root.name and content.recurrent and added and one_layer):
         return ""
-    states = {stem(x.name or ""): None for x in graph.tensors
-              if x in graph.results_carried and lane_of(x)[2] != "backward"}
+    states = {stem(x.name or ""): None for x in sorted(graph.results_carried, key=graph.number.__getitem__)
+              if lane_of(x)[2] != "backward"}
     if not states:
         return ""
     h = next(iter(states)) if len(states) == 1 else "s"
@@ -70,6 +100,10 @@ def whole_gradient(content: Content, parameter: str) -> str:
             if (c := graph.column[y]) is not None}
     if len(read) == 1:  # one loss, of one step
         (last,) = read
+        if len(graph.columns) == 1:
+            only = subscript(h, last)
+            return (f"d{root}/d{parameter} = ∂{root}/∂{only} · ∂⁺{only}/∂{parameter}{meant}: one step, "
+                    "all of it explicit")
         now, before, loss, until = subscript(h, last), subscript(h, last - 1), root, str(last)
     else:
         now, before, loss, until = f"{h}ₜ", f"{h}ₜ₋₁", f"{root}ₜ", "t"
@@ -85,20 +119,14 @@ def explained(parameter: str) -> list[tuple[Kind, str]]:
         ("implicit", f"implicit: the state goes on to the next step. Backward, what later losses say comes back along "
                      f"these edges, and so reaches the earlier dots of {parameter}."),
         ("step", "inside one step, or from outside the steps"),
-        ("collect", "collected from all the steps"),
+        ("collect", "added up, or collected, over the steps"),
     ]
 
 
 def put_scale(picture: Picture, content: Content, x: float, y: float) -> float:
     """The ramp of the gradient rows with its range, or what the dash in them means."""
-    ramp, term = content.ramp, content.shown.term
-    if ramp.low is None:
-        picture.notes.append(Note("legend_scale", x + SAMPLE + 10, y, "∇ –   no gradient has been recorded"))
-        return y + STEP
-    for i, fill in enumerate(ramp.sample(14)):
-        picture.patches.append(Patch(f"scale{i}", x + i * SAMPLE / 14, y - 6, SAMPLE / 14, 12, fill))
-    whose = f"∇: gradient of {content.root}" if term is None else f"δ: gradient of {content.root} alone"
-    picture.notes.append(Note("legend_scale", x + SAMPLE + 10, y,
-                              f"{whose}, coloured by its norm from {notation.magnitude(ramp.low)} to "
-                              f"{notation.magnitude(ramp.high)} on a log scale; – where there is none", SIZE))
+    if content.ramp.low is not None:
+        for i, fill in enumerate(content.ramp.sample(14)):
+            picture.patches.append(Patch(f"scale{i}", x + i * SAMPLE / 14, y - 6, SAMPLE / 14, 12, fill))
+    picture.notes.append(Note("legend_scale", x + SAMPLE + 10, y, content.scale(), TEXT))
     return y + STEP

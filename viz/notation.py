@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -17,8 +18,11 @@ HIGH = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 SYMBOLS = {"add": "+", "sub": "−", "mul": "∘", "div": "/", "matmul": "@", "neg": "−", "sum": "Σ", "sigmoid": "σ"}
 INDEXED = re.compile(r"(?!.*_l\d+$)(.+?)_?(\d+)", re.DOTALL)  # h_3, but not W_l1, which is W of a layer
 LOW = re.compile("[₀-₉]")
-LONGEST = 16  # characters of a label made up of its inputs' labels
+LONGEST = 20  # characters of a label made up of its inputs' labels
+SUBSCRIPT = re.compile(r"(?:(?<=\bd)|(?<!\w))[^\W\d_]['′]?(_(?:[a-z]{1,3}_)?l\d+|_[a-z]{1,3})(?![a-zA-Z_])")  # W_f: _f
 LOGIT_READERS = ("cross_entropy", "binary_cross_entropy", "softmax", "log_softmax")
+
+
 class Widths(dict[str, float]):
     """About how wide DejaVu Sans sets a character, in ems."""
 
@@ -30,26 +34,28 @@ class Widths(dict[str, float]):
 WIDTHS = Widths({" ": 0.32, "+": 0.84, "-": 0.36, "−": 0.84, "–": 0.5, ".": 0.32, ",": 0.32, "∇": 0.69, "…": 1.0,
                  "(": 0.39, ")": 0.39, "‖": 0.5, "m": 0.97, "w": 0.82, "W": 0.99, "M": 0.86, "@": 1.0, "E": 0.63,
                  "i": 0.28, "l": 0.28, "t": 0.39, "f": 0.35, "r": 0.41, "j": 0.28, "∘": 0.63, "[": 0.39, "]": 0.39,
-                 "/": 0.34, "=": 0.84})
+                 "/": 0.34, "=": 0.84, "_": 0.5})
 
 
 def text_width(text: str, size: float, bold: bool = False) -> float:
     """About how wide a line is, in points."""
+    if "_" in text:
+        text = SUBSCRIPT.sub(lambda found: found[0].replace("_", ""), text)
     return sum(map(WIDTHS.__getitem__, text)) * size * (1.1 if bold else 1.0)
 
 
 def number(x: float) -> str:
     """A signed number in about five characters; tiny is never rounded to zero."""
-    size = abs(x)
+    size, x = abs(x), x + 0.0  # no minus before 0
     if size == 0 or 0.005 <= size < 100:
         return f"{x:+.2f}"
     if 100 <= size < 1e5:
         return f"{x:+.0f}"
-    return f"{x:+.0e}" if math.isfinite(x) else f"{x:+}"
+    return f"{x:+.0e}".replace("e-0", "e-").replace("e+0", "e") if math.isfinite(x) else f"{x:+}"
 
 
 def magnitude(x: float) -> str:
-    return "0" if x == 0 else f"{x:.2g}"
+    return "0" if x == 0 else f"{x:.2g}".replace("e-0", "e-")
 
 
 def brief(array: Array) -> str:
@@ -65,8 +71,12 @@ def brief(array: Array) -> str:
 def full(array: Array) -> str:
     """All numbers of a small array; of a large one its shape, norm and range."""
     if array.size <= 24:
-        return np.array2string(array, precision=6, separator=", ")
+        return listed(array.tolist())
     return f"shape {array.shape}, norm {norm(array):.4g}, from {array.min():.4g} to {array.max():.4g}"
+
+
+def listed(values: Any) -> str:
+    return f"[{', '.join(map(listed, values))}]" if isinstance(values, list) else f"{values:.6g}"
 
 
 def stem(name: str) -> str:
@@ -102,14 +112,18 @@ def labels_of(tensors: Iterable[Tensor], logits: set[Tensor], shared: set[Tensor
               layered: bool) -> dict[Tensor, str]:
     """A label for every tensor, in creation order. Unnamed results are called after what they are made of."""
     labels: dict[Tensor, str] = {}
+    candidates: set[str] = set()  # what cells themselves give a tilde, as the c̃ of an LSTM
     for x in tensors:
         name = given_name(x, layered, given.get(x)) if x.name else unnamed(x, labels, logits, shared)
         alike = [y for y in x.inputs if labels[y] == name and y.op is not None]
         if alike and x.op is not None and x.op.name == "concat":  # both directions: not h₃ once more
             name = f"[{', '.join([labels[y] for y in x.inputs])}]"
-        elif alike and x.op is not None and x.op.name == "where":  # a masked step (15) holds h̃₃, or the state before
-            labels.update({y: f"{name[0]}\u0303{name[1:]}" for y in alike})
+        elif alike and x.op is not None and x.op.name == "where":  # a masked step (15): h̃₃, or the state before
+            mark = "\u0303" if f"{name[0]}\u0303{name[1:]}" not in candidates else "\u0302"
+            labels.update({y: f"{name[0]}{mark}{name[1:]}" for y in alike})
         labels[x] = name
+        if "\u0303" in name:
+            candidates.add(name)
     return labels
 
 
@@ -118,7 +132,7 @@ def unnamed(x: Tensor, labels: Mapping[Tensor, str], logits: set[Tensor], shared
         return f"{x.item():.4g}" if x.size == 1 and x.dtype.kind == "f" else "constant"
     t = step_of(x)
     low = subscript("", t)
-    if x in logits:
+    if x in logits and not any(labels[y] == "q" + low for y in x.inputs):
         return "q" + low
     symbol: str = SYMBOLS.get(x.op.name, x.op.name) + low
     if x.op.name in SYMBOLS and any(steps_removed(labels[y]) in SYMBOLS.values() for y in x.inputs):
@@ -133,12 +147,16 @@ def made_of(x: Tensor, labels: Mapping[Tensor, str], shared: set[Tensor]) -> str
     parts, op, low = [labels[y] for y in x.inputs], x.op.name, subscript("", step_of(x))
     if op == "matmul":  # the notes multiply columns from the left: h @ W is written Wh
         left, right = parts[::-1] if x.inputs[1] in shared else parts
-        return left + ("" if len(left.rstrip("'′")) == 1 and right != left else "·") + atom(right)
+        plain = len(left.rstrip("'′")) == 1 and right != left and "_" not in right
+        return left + ("" if plain else "·") + atom(right)
     if op == "getitem":
         index = (x.settings or {}).get("index")
-        return f"{parts[0]}[{index}]" if isinstance(index, int) else f"{parts[0]}[w{low}]"
-    if op in ("cross_entropy", "binary_cross_entropy"):
-        return ("−ln ŷ" if op == "cross_entropy" else "E") + low
+        ids = "w" + low if isinstance(index, np.ndarray) else index if isinstance(index, int) else "…"
+        return f"{parts[0]}[{ids}]"
+    if op in ("cross_entropy", "binary_cross_entropy"):  # one number for each row: their sum or mean is E
+        return ("−ln ŷ" if op == "cross_entropy" else "ℓ") + low
+    if op == "concat":
+        return f"[{', '.join(parts)}]"
     if op == "where":
         return " or ".join(parts)
     if len(parts) == 2 and op in SYMBOLS:

@@ -16,9 +16,17 @@ BLACK, GREY, PALE, WHITE = "#222222", "#6b6b6b", "#c9c9c9", "#ffffff"
 BAND, BAND_LINE, BAND_TEXT = "#f1f5fb", "#cdd9ea", "#2f5d8a"
 BLUE, VERMILLION, SLATE = "#0072b2", "#d55e00", "#5b6b7b"  # Okabe and Ito: told apart by all readers
 COLORS: dict[Kind, str] = {"step": "#444444", "implicit": VERMILLION, "explicit": BLUE, "bus": BLUE, "collect": SLATE}
+BACK: dict[Kind, float] = {"explicit": 4.0, "implicit": 0.5}  # points from the start of a line to its hollow head
 FONT = "DejaVu Sans"
 LINE = 14.0  # height of a row of text
 SIZE, SMALL, TINY = 10.0, 9.0, 7.5  # font sizes, in points
+
+
+class Cell(NamedTuple):
+    """A part of a strip: its colour, and what it says."""
+
+    fill: str
+    text: str = ""
 
 
 class Row(NamedTuple):
@@ -29,7 +37,7 @@ class Row(NamedTuple):
     bold: bool = False
     fill: str = ""
     color: str = BLACK
-    cells: tuple[str, ...] = ()
+    cells: tuple[Cell, ...] = ()
 
 
 class Box(NamedTuple):
@@ -48,7 +56,10 @@ class Box(NamedTuple):
 
 
 class Wire(NamedTuple):
-    """A line along `points`, with an arrow head at its end; `cut` leaves a gap in it, with a mark."""
+    """A line along `points`, with an arrow head at its end; `cut` leaves a gap in it, with a mark.
+
+    back: how far from its start there is a hollow head, for the gradient that came back through it; 0 for none.
+    """
 
     id: str
     tail: str
@@ -60,6 +71,7 @@ class Wire(NamedTuple):
     cut: bool = False
     dim: bool = False
     lit: bool = False
+    back: float = 0.0
 
 
 class Dot(NamedTuple):
@@ -124,6 +136,10 @@ def color_of(kind: Kind, dim: bool) -> str:
 
 def line_width(kind: Kind, lit: bool) -> float:
     return (1.8 if kind in ("bus", "implicit") else 1.2) + (1.8 if lit else 0)
+
+
+def length(points: tuple[Point, ...]) -> float:
+    return sum([abs(x1 - x0) + abs(y1 - y0) for (x0, y0), (x1, y1) in pairwise(points)])
 
 
 def gap(points: tuple[Point, ...]) -> tuple[tuple[Point, ...], tuple[Point, ...]]:

@@ -35,11 +35,15 @@ def place(items: list[Item]) -> Grid:
     columns = sorted(by_column)
     in_lane: set[Hashable] = set()
     cells: dict[Item, Cell] = {}
-    for sequence in sorted({c[0] for c in columns}):
-        steps = {c: found for c, found in by_column.items() if c[0] == sequence}
-        made = template(steps)
-        in_lane |= made.in_lane
-        cells.update({item: made.cells[item.role] for found in steps.values() for item in found})
+    made = {sequence: template({c: found for c, found in by_column.items() if c[0] == sequence})
+            for sequence in sorted({c[0] for c in columns})}
+    first = max([min(each.lines, default=0) for each in made.values()])  # a decoder goes on in the rows of its encoder
+    for item in inside:
+        assert item.column is not None
+        each = made[item.column[0]]
+        slot, row = each.cells[item.role]
+        cells[item] = slot, row + first - min(each.lines, default=first)
+        in_lane |= each.in_lane
     left = min(slot for slot, _ in cells.values())
     width = max(slot for slot, _ in cells.values()) - left + 1
     grid = Grid(columns, [1, *[width] * len(columns), 1], in_lane=in_lane)
@@ -129,7 +133,7 @@ def sides(grid: Grid, buses: list[Item]) -> tuple[list[Item], list[Item]]:
     """The parameters to be drawn above the steps and those below: the lower lanes have theirs below, all else above."""
     rows: dict[Hashable, list[int]] = {}
     for item, (_, _, row) in grid.at.items():
-        if item.role in grid.in_lane:
+        if item.role in grid.in_lane and item.first.op is not None:  # the x_t below a lane are no lane
             rows.setdefault(item.lane, []).append(row)
     every = [row for lane in rows.values() for row in lane] or [0]
     middle = (min(every) + max(every)) / 2

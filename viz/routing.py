@@ -17,13 +17,13 @@ from .placing import Grid
 
 Side = Literal["left", "right", "top", "bottom"]
 Channel = tuple[int, int]  # column, and the slot to its right
-TRACK = 9.0  # points between two lines side by side
-GUTTER, CHANNEL = 20.0, 14.0  # a gutter and a channel without lines
+TRACK = 7.0  # points between two lines side by side
+GUTTER, CHANNEL = 18.0, 12.0  # a gutter and a channel without lines
 BUS_GUTTER = 8.0  # between two parameters
-MARGIN = 9.0  # between a band and its first channel
-BETWEEN = 10.0  # between two bands
+MARGIN = 6.0  # between a band and its first channel
+BETWEEN = 8.0  # between two bands
 ASIDE = 3.0  # points that such a line moves aside for the one that it faces
-PORT = 11.0  # points between two lines at one side of a box
+PORT = 10.0  # points between two lines at one side of a box
 
 
 @dataclass(eq=False, slots=True)
@@ -229,13 +229,13 @@ class Router:
         """How far from the middle of its side each line meets a box."""
         found: dict[tuple[Route, Item], float] = {}
         for (item, side), ends in self.ports.items():
+            if len(ends) == 1:
+                found[ends[0][1], item] = 0.0
+                continue
             straight = [route for way, route in ends if way == 0]
             aside = [(way, route) for way, route in ends if way != 0]
             for i, route in enumerate(straight):
                 found[route, item] = (i - (len(straight) - 1) / 2) * PORT
-            if not straight and len(aside) == 1:
-                found[aside[0][1], item] = 0.0
-                continue
             used = {-1: len(straight) / 2, 1: len(straight) / 2}
             for way, route in aside:
                 found[route, item] = way * (used[way] + 0.5) * PORT * (-1 if side in ("left", "right") else 1)

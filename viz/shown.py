@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -22,6 +23,13 @@ class Term:
     loss: Tensor
     parameter: Tensor
     k: int
+
+
+class Factor(NamedTuple):
+    """One factor of a term, and the product of all factors up to it: the gradient at each part of a state."""
+
+    text: str
+    gradients: tuple[Array, ...]
 
 
 def total(arrays: list[Array]) -> Array | None:
@@ -85,6 +93,11 @@ class Shown:
         d = self.recording.contributions.get(edge)
         return None if d is None else np.asarray(d)
 
+    def came_back(self, arc: Arc) -> bool:
+        """Is it known that a gradient came back through one of these edges?"""
+        return self.recording is not None and not arc.cut and any(
+            edge in self.recording.contributions and (self.term is None or edge in self.edges) for edge in arc.edges)
+
     def lit(self, item: Item) -> bool:
         """Does the box lie on the highlighted path?"""
         return self.term is not None and any(x in self.nodes or x is self.term.parameter for x in item.tensors)
@@ -92,30 +105,40 @@ class Shown:
     def arc_lit(self, arc: Arc) -> bool:
         return any(edge in self.edges for edge in arc.edges)
 
-    def formula(self) -> tuple[str, str]:
-        """The term as a product, ∂E_t/∂h_t · … · ∂⁺h_k/∂W, and a sentence on its size and kind."""
+    def formula(self) -> tuple[str, list[Factor]]:
+        """The term and its factors, ∂E_t/∂h_t · … · ∂⁺h_k/∂W, each with the product of all up to it."""
         assert self.term is not None
         labels = self.graph.labels
         loss, parameter = labels[self.term.loss], labels[self.term.parameter]
-        names = self._states()
-        factors = [f"∂{a}/∂{b}" for a, b in zip([loss, *names], names)] + [f"∂⁺{[loss, *names][-1]}/∂{parameter}"]
+        names, factors = [loss], []
+        for state in self._states():
+            parts = [labels[x] for x in state]
+            names.append(parts[0] if len(parts) == 1 else f"({', '.join(parts)})")
+            factors.append(self._factor(f"∂{names[-2]}/∂{names[-1]}", state))
+        factors.append(self._factor(f"∂⁺{names[-1]}/∂{parameter}", [self.term.parameter]))
         if len(factors) > 7:
-            factors = [*factors[:3], "…", *factors[-2:]]
-        crossed = len(self.edges & self.graph.implicit)
+            factors = [*factors[:3], Factor("…", ()), *factors[-2:]]
+        return f"∂{loss}/∂{parameter}⁽{str(self.term.k).translate(notation.HIGH)}⁾", factors
+
+    def _factor(self, text: str, tensors: list[Tensor]) -> Factor:
+        return Factor(text, tuple([g for x in tensors if (g := self.gradient(x)) is not None]))
+
+    def sentence(self) -> str:
+        """The size and the kind of the term."""
+        assert self.term is not None
+        parameter = self.graph.labels[self.term.parameter]
+        crossed = len({self.graph.column[node] for node, _ in self.edges & self.graph.implicit})
         g = self.gradient(self.term.parameter)
         size = "–" if g is None else notation.magnitude(norm(g))
-        kind = f"implicit, for the path crosses {crossed} dashed edge{'s' * (crossed > 1)}" if crossed else \
-            "explicit, for the path crosses no dashed edge"
-        use = f"{parameter}⁽{str(self.term.k).translate(notation.HIGH)}⁾"
-        return (f"∂{loss}/∂{use} = {' · '.join(factors)}",
-                f"Its norm is {size}. It is {kind}; {parameter}.grad is the sum of all such terms, "
+        kind = f"implicit: the path goes back over {crossed} step{'s' * (crossed > 1)}, along dashed lines" if crossed \
+            else "explicit: the path stays within one step and crosses no dashed line"
+        return (f"Its norm is {size}. It is {kind}. {parameter}.grad is the sum of all such terms, "
                 f"over every loss and every step that uses {parameter}.")
 
-    def _states(self) -> list[str]:
+    def _states(self) -> list[list[Tensor]]:
         """The states on the path, last step first."""
-        graph = self.graph
-        by_step: dict[Column | None, list[str]] = {}
-        for x in graph.tensors:
-            if x in self.nodes and x in graph.results_carried:
-                by_step.setdefault(graph.column[x], []).append(graph.labels[x])
-        return [each[0] if len(each) == 1 else f"({', '.join(each)})" for each in by_step.values()][::-1]
+        by_step: dict[Column | None, list[Tensor]] = {}
+        for x in self.graph.tensors:
+            if x in self.nodes and x in self.graph.results_carried:
+                by_step.setdefault(self.graph.column[x], []).append(x)
+        return list(by_step.values())[::-1]

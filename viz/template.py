@@ -2,7 +2,8 @@
 
 A lane is laid out round its line, one row from the state that comes in to the state that goes out. What flows in comes
 from below: products of the input, above them products of the state, then gates in a row, then what they multiply. What
-is made of a lane's states, and belongs to none, is stacked above them.
+is made of a lane's states, and belongs to none, is stacked above them; where the lane itself stands above a state, as
+over the h of an LSTM, it makes a row on top of all lanes.
 """
 
 from __future__ import annotations
@@ -24,6 +25,11 @@ class Template:
     taken: set[Cell] = field(default_factory=set)
     lines: set[int] = field(default_factory=set)  # the rows in which states go on to the next step
     in_lane: set[Hashable] = field(default_factory=set)  # the roles that lanes are made of
+    aside: set[Cell] = field(default_factory=set)  # above all lanes, as there is no room above what they are made of
+
+    @property
+    def width(self) -> int:
+        return max([slot for slot, _ in self.taken]) + 1
 
     def put(self, item: Item, cell: Cell) -> Cell:
         self.cells[item.role] = cell
@@ -113,10 +119,18 @@ class Step:
         return [item for item in self.items if item in found]
 
     def put_above(self, item: Item) -> None:
-        """A result above what it is made of; its leaves beside it."""
+        """A result above what it is made of, or in a row on top where there is no room; its leaves beside it."""
         known = [self.made.cells[s.role] for s in self.sources(item) if s.role in self.made.cells]
         slot, row = max(known, key=lambda cell: cell[1], default=(0, -1))
-        cell = self.made.put(item, self.made.free((slot, row + 1), up=True))
+        if (slot, row) in self.made.aside and slot + 1 < self.made.width and (slot + 1, row) not in self.made.taken:
+            cell = slot + 1, row
+            self.made.aside.add(cell)
+        elif any(s == slot and row < r for s, r in self.made.taken) and self.made.lines:
+            cell = 0, max([r for _, r in self.made.taken]) + 1
+            self.made.aside.add(cell)
+        else:
+            cell = self.made.free((slot, row + 1), up=True)
+        self.made.put(item, cell)
         for leaf in self.sources(item):
             if leaf.role not in self.made.cells:
                 self.put_beside(leaf, cell)
@@ -197,7 +211,8 @@ class Lane:
             self.settle(item, [kid for kid in self.grow(item) if self.slot[kid] >= opened])
         for item in self.foot:
             self.grow(item)
-            self.settle(item, [])
+            self.settle(item, [], max(0, self.slots - 1))
+        self.share_slots()
         levels = {rank: i for i, rank in enumerate(sorted(set(self.rank.values())))}
         base = max([row for _, row in self.made.taken], default=-1) + 1
         for item, slot in self.slot.items():
@@ -236,6 +251,20 @@ class Lane:
         self.slots = max(self.slots, slot + 1)
         self.slot[item] = slot
         self.cells.add((slot, rank))
+
+
+    def share_slots(self) -> None:
+        """Slots whose boxes stand at different heights become one: of a GRU 1-z above what the candidate reads of x."""
+        rows = [[rank for slot, rank in self.cells if slot == s] for s in range(self.slots)]
+        new: list[int] = []
+        merged: list[list[int]] = []
+        for found in rows:
+            apart = (s for s, other in enumerate(merged) if max(found) < min(other) or max(other) < min(found))
+            s = next(apart, len(merged))
+            merged[s : s + 1] = [(merged[s] if s < len(merged) else []) + found]
+            new.append(s)
+        self.slot = {item: new[slot] for item, slot in self.slot.items()}
+        self.slots = len(merged)
 
 
 def is_product(item: Item) -> bool:

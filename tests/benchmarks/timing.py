@@ -1,4 +1,4 @@
-"""Contestants side by side: they take turns, and each is judged by the median of its turns."""
+"""Contestants side by side: they take turns, once to warm up and once timed; each is judged by its median."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ def medians(steps: Mapping[str, Callable[[], Any]], rounds: int, tolerance: floa
     times: dict[str, list[float]] = {name: [] for name in steps}
     for _ in range(rounds):
         for name, step in steps.items():
+            step()  # what another has pushed out of the caches
             start = time.perf_counter()
             step()
             times[name].append(time.perf_counter() - start)

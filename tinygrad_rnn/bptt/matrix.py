@@ -116,6 +116,7 @@ def terms(losses: Sequence[Tensor], parameter: Tensor) -> Terms:
     return Terms(parameter, losses, *norms_of_terms(losses, parameter))
 
 
+@np.errstate(over="ignore", invalid="ignore")  # of squares in `sizes`: entering it for each would cost more than they
 def norms_of_terms(losses: Sequence[Tensor], parameter: Tensor) -> tuple[tuple[Step, ...], Array]:
     """The steps that use W, and ‖A[t,k]‖ for each."""
     found: dict[Step, list[tuple[Sequence[int], Array]]] = {}
@@ -131,15 +132,18 @@ def norms_of_terms(losses: Sequence[Tensor], parameter: Tensor) -> tuple[tuple[S
 
 # ------------------------------------------------------------------------------------- of the terms of several losses
 def sizes(d: Any) -> Array:
-    """The norm of each; of Σ_b a_b g_bᵀ by ‖·‖² = Σ (a_b·a_c)(g_b·g_c), where a batch is smaller than W."""
+    """The norm of each; of Σ_b a_b g_bᵀ by ‖·‖² = Σ (a_b·a_c)(g_b·g_c), where a batch is smaller than W.
+
+    Squares may overflow on the way, of which NumPy warns unless told not to; the norms do not.
+    """
     if type(d) is not Outer or d.a.shape[0] > d.a.shape[1]:
         return norms(np.asarray(d))
-    flat = d.g.reshape(len(d.g), -1)
-    with np.errstate(all="ignore"):
-        most = np.vecdot(d.a.ravel(), d.a.ravel()) * np.vecdot(flat, flat)  # ‖a‖² ‖g‖²: no norm is larger
-        squares = most if len(d.a) == 1 else (d.g @ d.g.mT).reshape(len(flat), -1) @ (d.a @ d.a.T).ravel()
+    flat, alone = d.g.reshape(len(d.g), -1), len(d.a) == 1
+    most = np.vecdot(d.a.ravel(), d.a.ravel()) * np.vecdot(flat, flat)  # ‖a‖² ‖g‖²: no norm is larger
+    squares = most if alone else (d.g @ d.g.mT).reshape(len(flat), -1) @ (d.a @ d.a.T).ravel()
     small = 1e-30 if most.dtype == np.float32 else 1e-200
-    if most.min() > small and most.max() < np.inf and (len(d.a) == 1 or (squares > 1e-3 * most).all()):
+    in_range = most[most.argmin()] > small and most[most.argmax()] < np.inf  # argmin is much faster than min
+    if in_range and (alone or (squares > 1e-3 * most).all()):
         return np.asarray(np.sqrt(squares))
     return careful_sizes(d)
 

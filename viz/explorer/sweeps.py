@@ -113,6 +113,7 @@ def swept(losses: Sequence[Tensor], known: Sequence[Uses], cut: Callable[[Tensor
     return found
 
 
+@np.errstate(over="ignore", invalid="ignore")  # of squares in `sizes`
 def keep(found: Found, its: Uses, key: tuple[int, Step], totals: dict[Tensor, Any]) -> None:
     """The terms of one step that uses a parameter, from what its uses received."""
     (p, k), W = key, its.parameter

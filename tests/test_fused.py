@@ -15,9 +15,11 @@ from make_fixtures import LAYERS
 from test_matrix import is_matrix
 from test_recurrent import KNOWN, against_torch
 
+import viz
 from tinygrad_rnn import Tensor, bptt, fused, nn, scope
 from tinygrad_rnn import functional as F
 from tinygrad_rnn.sweep import order
+from tinygrad_rnn.ticks import ticks
 
 PHI: dict[str, Callable[[Any], Any]] = {"tanh": np.tanh, "sigmoid": lambda z: 1 / (1 + np.exp(-z)),
                                         "relu": lambda z: z * (z.real > 0)}
@@ -280,7 +282,7 @@ def test_a_fused_layer_refuses_what_the_loop_refuses(xs: Any, state: Any, messag
 def test_other_parameters_and_paths_of_a_fused_layer_are_refused_with_the_way_out() -> None:
     E, p = one_node_each(NETS["RNN, forward"])
     for name in ("U", "b", "V", "h_0"):
-        with pytest.raises(ValueError, match=rf"^{name}: of a fused layer there are terms of its W alone"):
+        with pytest.raises(ValueError, match=rf"^{name}: where a layer of the graph is fused there are terms of"):
             bptt.terms(E, p[name])
     with pytest.raises(ValueError, match=r"a fused layer is one node.*fused=False"):
         bptt.explain(E.sum(), p["W"])
@@ -290,14 +292,14 @@ def test_other_parameters_and_paths_of_a_fused_layer_are_refused_with_the_way_ou
 def test_a_w_that_something_else_reads_too_is_refused(sooner: bool) -> None:
     W, xs = leaf(normal(1, 3, 3), "W"), normal(2, 4, 2, 3)
     hs = fused.rnn(Tensor(xs) @ W if sooner else xs, W, np.zeros((2, 3)))
-    with pytest.raises(ValueError, match="nothing else reads it"):
+    with pytest.raises(ValueError, match="is read once"):
         bptt.terms((hs if sooner else hs @ W).sum(-1).sum(-1), W)
 
 
 @pytest.mark.parametrize("position", [0, 2])
 def test_what_a_fused_layer_reads_besides_its_w_has_no_terms(position: int) -> None:
     inputs = [leaf(normal(1, 4, 2, 3), "a"), leaf(normal(2, 3, 3), "W"), leaf(normal(3, 2, 3), "h_0")]
-    with pytest.raises(ValueError, match="of a fused layer there are terms of its W alone"):
+    with pytest.raises(ValueError, match="is fused there are terms of the W of such a layer alone"):
         bptt.terms(fused.rnn(*inputs).sum(-1).sum(-1), inputs[position])
 
 
@@ -305,3 +307,46 @@ def test_losses_as_one_tensor_have_one_axis() -> None:
     E, p = one_node_each(NETS["RNN, forward"])
     with pytest.raises(ValueError, match=r"losses of shape \(\); expected scalars, or one tensor \(T,\)"):
         bptt.terms(E.sum(), p["W"])
+
+
+class Residual(nn.RNNCell):
+    """A reader's own step, of which the fused form of its base knows nothing."""
+
+    def forward(self, x: Any, h: Any) -> Any:
+        return (super().forward(x, h) + h).named("h")
+
+
+def test_a_cell_with_another_step_than_its_base_has_no_fused_form_of_it() -> None:
+    with pytest.raises(ValueError, match="Residual has no fused form"):
+        nn.Recurrent(Residual, 3, 2, fused=True, rng=generator(0))
+    assert nn.Recurrent(type("Same", (nn.RNNCell,), {}), 3, 2, fused=True, rng=generator(0)).fused
+
+
+@pytest.mark.parametrize("present", [np.array([[[2], [1]]]), np.array([[[0.5], [1]]]), [[[1], [0]]]])
+def test_a_mask_that_is_not_of_booleans_is_refused(present: Any) -> None:
+    with pytest.raises(TypeError, match="expected booleans"):
+        fused.rnn(np.ones((1, 2, 3)), np.ones((3, 3)), np.ones((2, 3)), present=present)
+
+
+def test_what_reads_a_graph_step_by_step_refuses_a_fused_layer() -> None:
+    E, p = one_node_each(NETS["RNN, forward"])
+    with scope(t=1):
+        timed = E[0] + 0
+    for read in (lambda: list(ticks(E.sum())), lambda: bptt.truncation([timed], p["W"], [1]),
+                 lambda: bptt.explain(timed, p["W"]), lambda: viz.explore([timed])):
+        with pytest.raises(ValueError, match=r"a fused layer is one node.*fused=False"):
+            read()
+
+
+def test_arguments_of_the_matrix_are_looked_at_for_a_fused_layer_too() -> None:
+    E, p = one_node_each(NETS["RNN, forward"])
+    hs = fused.rnn(normal(1, 4, 2, 3), leaf(normal(2, 3, 3)), np.ones((2, 3)))
+    for losses in ([E], [hs[0].sum(0), hs[1].sum(0)]):
+        with pytest.raises(ValueError, match="expected a scalar loss"):
+            bptt.terms(losses, p["W"])
+    for wrong in (lambda: bptt.terms([1.0], p["W"]), lambda: bptt.terms(E, "W")):  # type: ignore[list-item, arg-type]
+        with pytest.raises(TypeError, match="expected tensors"):
+            wrong()
+    p["W"].requires_grad = False
+    with pytest.raises(ValueError, match="asks for a gradient"):
+        bptt.terms(E, p["W"])

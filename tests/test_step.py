@@ -510,3 +510,12 @@ def test_in_a_terminal_ctrl_d_leaves_with_the_verdict(terminal: Terminal) -> Non
     terminal.until("0/24> ")
     assert "every bit is the same" in " ".join(terminal.types("\x04", "same").split())
     assert terminal.process.wait(10) == 0
+
+
+def test_a_product_of_sums_stands_in_brackets_wherever_it_is_a_factor() -> None:
+    a, b, c, d = (Tensor(np.eye(2) + n + 1, requires_grad=True, name=name) for n, name in enumerate("abcd"))
+    m = (a + b) * (c + d)
+    called = "(a+b)∘(c+d)"
+    assert rule(m / a, 1, "y", [called, "a"]) == "-y / a" and rule(a / m, 0, "y", ["a", called]) == f"1 / ({called})"
+    assert rule(m @ a, 1, "y", [called, "a"]) == f"({called})ᵀ"
+    assert rule(m * a, 1, "y", ["tanh(a+b)", "a"]) == "tanh(a+b)" and rule(m * a, 1, "y", ["(a+b)", "a"]) == "(a+b)"

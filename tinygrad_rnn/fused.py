@@ -6,7 +6,7 @@ other. T steps, B batch, H hidden.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -78,11 +78,18 @@ def in_order(steps: Array, backward: bool, axis: int = 0) -> Array:
     return np.flip(steps, axis) if backward else steps
 
 
+def step_by_step(nodes: Iterable[Tensor]) -> None:
+    """ValueError if a fused layer is among the nodes of a graph: nothing is seen between its steps."""
+    if any(node.op is RNN for node in nodes):
+        raise ValueError("a fused layer is one node, with nothing between its steps to look at: build the network with "
+                         "fused=False")
+
+
 RNN = Op("rnn", "h_t = φ(a_t + h_{t-1} W), t = 1 … T", rnn_forward, joint=rnn_joint, saves=True)
 
 
 def rnn(a: Any, W: Any, h_0: Any, nonlinearity: str = "tanh", *, backward: bool = False,
-        present: Array | None = None) -> Tensor:
+        present: Any = None) -> Tensor:
     """h_t = φ(a_t + h_{t-1} W) for all steps at once (1), as one node: h (T, B, H).
 
     a (T, B, H) is what the inputs give, a_t = x_t U + b; W (H, H); h_0 (B, H). backward: from t = T to 1, with the
@@ -96,6 +103,9 @@ def rnn(a: Any, W: Any, h_0: Any, nonlinearity: str = "tanh", *, backward: bool 
     if a.ndim != 3 or not len(a) or W.shape != 2 * a.shape[2:] or h_0.shape != a.shape[1:]:
         raise ValueError(f"rnn: a {a.shape}, W {W.shape}, h_0 {h_0.shape}{told(current().scope)}; expected (T, B, H), "
                          "(H, H), (B, H), and at least one step")
+    present = None if present is None else np.array(present)
+    if present is not None and present.dtype != bool:
+        raise TypeError(f"rnn: present holds {present.dtype}{told(current().scope)}; expected booleans")
     if present is not None and present.shape != (*a.shape[:2], 1):
         raise ValueError(f"rnn: present {present.shape}{told(current().scope)}; expected {(*a.shape[:2], 1)}")
     return apply(RNN, (a, W, h_0), {"nonlinearity": nonlinearity, "backward": backward, "present": present})

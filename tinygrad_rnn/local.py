@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from itertools import accumulate
 
 import numpy as np
 
@@ -88,4 +89,9 @@ def jacobian(node: Tensor, position: int) -> Array:
 
 def atom(name: str) -> str:
     """A factor: a sum or a product in brackets."""
-    return f"({name})" if SIGNS.search(name) and not (name.startswith("(") and name.endswith(")")) else name
+    return f"({name})" if SIGNS.search(outside_brackets(name)) else name
+
+
+def outside_brackets(text: str) -> str:
+    depths = accumulate((letter in "([") - (letter in ")]") for letter in text)
+    return "".join(letter for letter, depth in zip(text, depths) if not depth and letter not in ")]")

@@ -1,4 +1,4 @@
-"""Floor 3: the backward pass op by op, as it happens: what comes in, and what that adds to each input's gradient."""
+"""Floor 4: the backward pass op by op, as it happens: what comes in, and what that adds to each input's gradient."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Literal
 
 import numpy as np
 
+from .fused import step_by_step
 from .ops import Array
 from .recording import record
 from .scope import told
@@ -64,10 +65,11 @@ def called(x: Tensor) -> str:
 def ticks(loss: Tensor) -> Iterator[Tick]:
     """The backward pass from a scalar, primitive by primitive, newest first, as the sweep makes its contributions.
 
-    Raises ValueError for a loss that is not one number, and what `backward` raises.
+    Raises ValueError for a loss that is not one number, or a fused layer, and what `backward` raises.
     """
     if loss.shape != ():
         raise ValueError(f"ticks: expected a loss of one number, got shape {loss.shape}")
+    step_by_step(order([loss]))
     for node, edges in groupby(edges_of(loss), key=itemgetter(0)):
         found = list(edges)
         _, incoming, kind, _ = found[0]

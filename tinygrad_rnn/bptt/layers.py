@@ -28,9 +28,10 @@ def layer_of(losses: Sequence[Tensor], parameter: Tensor) -> Tensor | None:
     if not any(node.op is fused.RNN for node in nodes):
         return None
     readers = [(node, i) for node in nodes for i, x in enumerate(node.inputs) if x is parameter]
-    if len(readers) != 1 or readers[0][0].op is not fused.RNN or readers[0][1] != 1:
-        raise ValueError(f"{parameter.name or 'the parameter'}: of a fused layer there are terms of its W alone, where "
-                         "nothing else reads it; build the network with fused=False for all else")
+    if len(readers) != 1 or readers[0][0].op is not fused.RNN or readers[0][1] != 1 or not parameter.requires_grad:
+        raise ValueError(f"{parameter.name or 'the parameter'}: where a layer of the graph is fused there are terms of "
+                         "the W of such a layer alone, if it asks for a gradient and is read once; build the network "
+                         "with fused=False for all else")
     return readers[0][0]
 
 

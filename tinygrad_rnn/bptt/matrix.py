@@ -21,7 +21,7 @@ from ..steps import recurrence_edges, step_of
 from ..sweep import order
 from ..tensor import Tensor
 from .layers import layer_of, layer_pieces
-from .parts import by_step, by_time, reached
+from .parts import by_step, by_time, reached, scalars
 from .tables import Printed, norm, norms, terms_table
 from .uses import Step, Use, made_before, reads
 
@@ -110,6 +110,7 @@ def terms(losses: Sequence[Tensor], parameter: Tensor) -> Terms:
     if not isinstance(losses, Tensor) and (not losses or len(set(losses)) != len(losses)):
         raise ValueError(f"terms: of {len(losses)} losses {len(set(losses))} are different; expected all, at least one")
     losses = losses if isinstance(losses, Tensor) else tuple(losses)
+    scalars(() if isinstance(losses, Tensor) else losses, parameter)
     if layer_of(losses, parameter) is None:
         losses = tuple(losses)
         reached(losses, parameter)

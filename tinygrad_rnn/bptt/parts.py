@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import fused
+from ..fused import step_by_step
 from ..ops import Array
 from ..recording import walk
 from ..steps import is_recurrence, is_state, step_of
@@ -114,14 +114,19 @@ def by_step(seeds: dict[Tensor, Array], parameter: Tensor,
             yield k, flow(totals, parameter)
 
 
-def reached(losses: Sequence[Tensor], parameter: Tensor) -> None:
-    """ValueError unless all losses are scalars, and W is in their graph, and something there has a step."""
+def scalars(losses: Sequence[Tensor], parameter: Tensor) -> None:
+    """TypeError unless all are tensors, ValueError unless all losses are scalars."""
     for x in (*losses, parameter):
         if not isinstance(x, Tensor):
             raise TypeError(f"expected tensors, got {type(x).__name__}")
     for loss in losses:
         if loss.shape != ():
             raise ValueError(f"expected a scalar loss, got {loss!r}")
+
+
+def reached(losses: Sequence[Tensor], parameter: Tensor) -> None:
+    """ValueError unless all losses are scalars, and W is in their graph, and something there has a step."""
+    scalars(losses, parameter)
     nodes = order(losses)
     inside = {x for node in nodes for x in node.inputs}
     if parameter not in inside or not parameter.requires_grad:
@@ -131,9 +136,7 @@ def reached(losses: Sequence[Tensor], parameter: Tensor) -> None:
     if parameter.op is None and is_state(parameter) and len(readers) > 1:
         raise ValueError(f"{parameter.name or 'the parameter'} was made at step {step_of(parameter)}, as an h_0 is, or "
                          f"an h'_{{T+1}}, but {len(readers)} steps read it: make a weight outside the loop")
-    if any(node.op is fused.RNN for node in nodes):
-        raise ValueError("a fused layer is one node, with nothing between its steps to look at: build the network with "
-                         "fused=False")
+    step_by_step(nodes)
     if all(step_of(x) is None for x in (*losses, *inside)):
         raise ValueError("nothing in this graph has a step: put the body of the loop into `with scope(t=t):`")
 

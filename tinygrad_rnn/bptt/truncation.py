@@ -15,13 +15,14 @@ from functools import partial
 import numpy as np
 
 from .. import functional as F
+from ..fused import step_by_step
 from ..ops import Array
 from ..replay import replay
 from ..steps import lane_of, recurrence_edges, step_of
 from ..sweep import order
 from ..tensor import Tensor
 from .matrix import Terms, pieces, terms
-from .parts import by_step
+from .parts import by_step, scalars
 from .proof import (
     DIFFERENCES,
     EXACT,
@@ -71,7 +72,7 @@ def truncation(losses: Sequence[Tensor], parameter: Tensor, windows: Sequence[in
 
     Steps count from 1: the first chunk is t = 1 … τ. A first state, s_0 or s'_{T+1}, belongs to the chunk that reads
     it, and is for the sliding window a use at step 0 or T + 1. Raises what `terms` raises, and ValueError for a window
-    below 1, a loss made outside the steps or before step 1, and losses of another sequence than W's steps.
+    below 1, a loss made outside the steps or before step 1, losses of another sequence than W's steps, a fused layer.
     """
     if isinstance(losses, Tensor) or not isinstance(windows, Sequence) or isinstance(windows, str):
         raise TypeError("truncation: expected a sequence of losses, and a sequence of windows")
@@ -79,6 +80,8 @@ def truncation(losses: Sequence[Tensor], parameter: Tensor, windows: Sequence[in
         raise TypeError(f"truncation: windows {wrong}; expected whole numbers of steps")
     if not windows or any(window < 1 for window in windows):
         raise ValueError(f"truncation: windows {list(windows)}; expected numbers of steps from 1 on")
+    scalars(losses, parameter)
+    step_by_step(order(losses))
     if timeless := [x for x in losses if step_of(x) is None]:
         raise ValueError(f"truncation: {timeless[0]!r} was made outside the steps; expected E_t made at step t")
     a = terms(losses, parameter)

@@ -32,6 +32,11 @@ class Cell(Module):
     gates: tuple[str, ...] = ()  # in PyTorch's order, for cells that PyTorch has
     fused: Any = None  # all steps as one node, as `RNNCell.fused`, where a cell has such a form
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "forward" in vars(cls) and "fused" not in vars(cls):
+            cls.fused = None  # another step than the inherited form computes
+
     def __init__(self, input_size: int, hidden_size: int, bias: bool = True, *, initial: Initial = 0.0,
                  rng: np.random.Generator, dtype: Any = np.float64) -> None:
         sizes(input_size=input_size, hidden_size=hidden_size)

@@ -456,6 +456,8 @@ def test_explore_refuses_what_it_cannot_show() -> None:
         explore([E, "E"])  # type: ignore[list-item]
     with pytest.raises(ValueError, match="at least one"):
         explore([])
+    with pytest.raises(ValueError, match="of 2 losses 1 are different"):
+        explore([E, E])
     with pytest.raises(ValueError, match="scalar"):
         explore(Tensor([[1.0]]) @ W)
     with pytest.raises(ValueError, match="depend"):

@@ -96,7 +96,7 @@ def make_low(t: int) -> str:
 @pytest.mark.parametrize("name", PICTURES)
 def test_the_script_draws_the_committed_bytes(name: str) -> None:
     same = (make.HERE / f"{name}.svg").read_text(encoding="utf-8") == drawing(name).svg
-    assert same, "run `python viz/gallery/make.py`, look at the pictures, and commit them"
+    assert same, "run `python -m viz.gallery.make`, look at the pictures, and commit them"
 
 
 def test_the_folder_holds_the_pictures_and_the_plots_and_nothing_else() -> None:

@@ -461,6 +461,14 @@ def test_edges_are_labelled_with_their_contributions_on_request() -> None:
     assert label not in {note.id for note in picture_of(model.E, recording=recording).notes}
 
 
+def test_without_steps_a_label_is_the_norm_of_a_contribution_too_and_the_text_says_so() -> None:
+    x = Tensor([3.0, 4.0], requires_grad=True, name="x")
+    y = (x * x).sum()
+    drawn = draw(y, recording=record(y), label_edges=True).dot
+    assert len(re.findall('n0 -> n1 .*label="5"', drawn)) == 2 and "their norms do not" in drawn
+    assert "norm of the gradient" not in draw(y, recording=record(y)).dot
+
+
 def test_the_strip_of_a_term_is_white_where_its_path_does_not_go() -> None:
     model = Model(40)
     strip = box_named(picture_of(model.E, term=Term(model.losses[38], model.cell.W, 36)), "h₄ … h₃₇")
@@ -487,6 +495,11 @@ def test_the_picture_has_a_ground_of_its_own_under_all_of_it() -> None:
         "width": tree.get("width"), "height": tree.get("height"), "x": None, "y": None}
     assert tree.get("viewBox") == f"0 0 {tree.get('width')} {tree.get('height')}"
     assert 'bgcolor="#ffffff"' in draw(Model(3).E).dot
+
+
+def test_no_coordinate_is_minus_zero_whichever_came_first() -> None:
+    svg.n.cache_clear()
+    assert [svg.n(x) for x in (-0.0, 0.0, -0.04, 1.04, -1.0)] == ["0", "0", "0", "1", "-1"]
 
 
 HOSTILE = ["h:1", "<b>bold</b>", 'a"b', "</script>", "a\\nb", "λ𝒘", "a&amp;b", "\x00\x1b", "\ud800", "-->", "]]>",

@@ -6,7 +6,7 @@ import inspect
 import re
 import subprocess
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from itertools import pairwise
 from typing import Any
 
@@ -121,6 +121,17 @@ MODELS: dict[str, Callable[[int], Tensor]] = {
 }
 
 
+@cache
+def model(name: str, T: int) -> Tensor:
+    """A graph that many tests look at."""
+    return MODELS[name](T)
+
+
+@cache
+def drawn(name: str, T: int, detail: Any) -> Picture:
+    return picture_of(model(name, T), detail=detail)
+
+
 def sequences(model: Any, T: int, rng: np.random.Generator) -> Tensor:
     """E of a model of `tinygrad_rnn.models` that reads vectors: a loss for each step, or one at the end."""
     xs = rng.normal(size=(T, B, D))
@@ -154,6 +165,7 @@ def wiring(name: str, T: int) -> Tensor:
 
 WIRINGS = ("one to one", "one to many", "many to one", "sentiment", "tagging", "both directions", "cloze",
            "encoder-decoder")
+ORDERED = ("LSTM", "GRU, reset after, update z", "BiRNN")
 MASKED = ("masked RNN", "masked LSTM")
 GATED = [name for name in MODELS if "GRU, " in name]
 
@@ -212,7 +224,7 @@ def test_every_name_that_the_source_of_a_cell_gives_is_a_box_at_every_step(name:
 @pytest.mark.parametrize(("T", "detail"), [(1, "ops"), (3, "ops"), (4, "cells"), (12, "cells"), (64, "folded")])
 @pytest.mark.parametrize("name", MODELS)
 def test_no_boxes_overlap_and_no_line_crosses_a_box_or_covers_another(name: str, T: int, detail: str) -> None:
-    check_geometry(picture_of(MODELS[name](T), detail=detail))
+    check_geometry(drawn(name, T, detail))
 
 
 @needs_graphviz
@@ -232,7 +244,7 @@ def test_every_wiring_is_drawn_without_overlaps_and_graphviz_has_no_complaint(na
 @pytest.mark.parametrize("T", [4, 64])
 @pytest.mark.parametrize("name", [name for name in MODELS if name not in (*MASKED, "three layers of LSTM")])
 def test_every_step_looks_the_same_and_time_runs_to_the_right(name: str, T: int) -> None:
-    picture = picture_of(MODELS[name](T), detail="ops")
+    picture = drawn(name, T, "ops")
     assert [band.x for band in picture.bands] == sorted(band.x for band in picture.bands)
     assert len({round(band.width, 6) for band in picture.bands}) == 1
     sequences = {band.title.split("t =")[0] for band in picture.bands}
@@ -246,18 +258,19 @@ def test_every_step_looks_the_same_and_time_runs_to_the_right(name: str, T: int)
 
 
 @needs_graphviz
-@pytest.mark.parametrize(("T", "detail"), [(4, "ops"), (64, "cells")])
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize(("name", "T", "detail"), [
+    *((name, 4, "ops") for name in MODELS), *((name, 64, "ops") for name in ORDERED),
+    *((name, 64, "cells") for name in (*ORDERED, "masked LSTM", "two layers of BiGRU", "encoder-decoder"))])
 def test_neato_keeps_the_order_of_every_row_and_finds_room_for_every_text(name: str, T: int, detail: Any) -> None:
     """Graphviz measures the text and complains of a box that is too small for it."""
-    root = MODELS[name](T)
-    drawn = draw(root, detail=detail, recording=record(root))
-    done = subprocess.run(["neato", "-n2", "-Tplain"], input=drawn.dot, capture_output=True, check=True, text=True)
+    root = model(name, T)
+    drawing = draw(root, detail=detail, recording=record(root))
+    done = subprocess.run(["neato", "-n2", "-Tplain"], input=drawing.dot, capture_output=True, check=True, text=True)
     assert done.stderr == ""
     seen = {line.split()[1]: tuple(map(float, line.split()[2:4])) for line in done.stdout.splitlines()
             if line.startswith("node n")}
-    assert drawn.picture is not None
-    ours = {box.id: box for box in drawn.picture.boxes}
+    assert drawing.picture is not None
+    ours = {box.id: box for box in drawing.picture.boxes}
     assert seen.keys() == ours.keys()
     for one, two in pairwise(sorted(ours, key=lambda id: (ours[id].y, ours[id].x))):
         if ours[one].y == ours[two].y:
@@ -267,7 +280,7 @@ def test_neato_keeps_the_order_of_every_row_and_finds_room_for_every_text(name: 
 # ------------------------------------------------------------------------------------------------- what lines mean
 @pytest.mark.parametrize("name", MODELS)
 def test_edges_that_carry_a_state_and_only_these_are_dashed(name: str) -> None:
-    root = MODELS[name](4)
+    root = model(name, 4)
     graph, picture = Graph(root, None, ()), picture_of(root, detail="ops")
     expected = {f"e{graph.number[node]}_{i}" for node, i in graph.edges() if is_recurrence(node, i)
                 and not (name == "by hand" and node.op.name == "add")}  # E = E + … is no state
@@ -276,7 +289,7 @@ def test_edges_that_carry_a_state_and_only_these_are_dashed(name: str) -> None:
 
 @pytest.mark.parametrize("name", MODELS)
 def test_a_parameter_is_one_box_and_one_line_with_a_dot_for_each_of_its_uses(name: str) -> None:
-    root = MODELS[name](4)
+    root = model(name, 4)
     graph, picture = Graph(root, None, ()), picture_of(root, detail="ops")
     shared = [x for x in graph.tensors if type(x) is nn.Parameter and len(graph.readers[x]) > 1]
     assert shared
@@ -290,7 +303,7 @@ def test_a_parameter_is_one_box_and_one_line_with_a_dot_for_each_of_its_uses(nam
 
 @pytest.mark.parametrize("name", MODELS)
 def test_lines_with_one_source_have_a_dot_wherever_they_part(name: str) -> None:
-    picture = picture_of(MODELS[name](4), detail="ops")
+    picture = drawn(name, 4, "ops")
     trunks: dict[Any, list[Wire]] = {}
     for wire in picture.wires:
         if len(wire.points) > 3:
@@ -306,7 +319,7 @@ def test_lines_with_one_source_have_a_dot_wherever_they_part(name: str) -> None:
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("detail", ["ops", "cells"])
 def test_every_cut_edge_has_a_gap_that_no_other_line_hides(name: str, detail: Any) -> None:
-    root = MODELS[name](4)
+    root = model(name, 4)
     graph = Graph(root, None, ())
     cut = {(node, i) for node, i in graph.implicit if node.scope["t"] == 3}
     picture = picture_of(root, detail=detail, recording=record(root, cut=cut), label_edges=True)
@@ -320,7 +333,7 @@ def test_every_cut_edge_has_a_gap_that_no_other_line_hides(name: str, detail: An
 @pytest.mark.parametrize(("detail", "T", "least"), [("ops", 3, 30), ("cells", 4, 8)])
 def test_what_stands_beside_a_line_lies_on_no_line_no_box_and_no_other_text(name: str, detail: Any, T: int,
                                                                             least: int) -> None:
-    root = MODELS[name](T)
+    root = model(name, T)
     picture = picture_of(root, detail=detail, recording=record(root), label_edges=True)
     texts = np.array([(note.x, note.y - 3.5, note.x + text_width(note.text, note.size), note.y + 3.5)
                       for note in picture.notes if note.id.endswith("_label")])
@@ -333,7 +346,7 @@ def test_what_stands_beside_a_line_lies_on_no_line_no_box_and_no_other_text(name
 
 @pytest.mark.parametrize("name", [name for name in MODELS if "LSTM" in name or "GRU" in name])
 def test_the_parameters_of_a_cell_keep_the_colours_of_their_gradients(name: str) -> None:
-    root = MODELS[name](4)
+    root = model(name, 4)
     recording = record(root)
     graph, picture = Graph(root, None, ()), picture_of(root, detail="cells", recording=recording)
     cells = [cell for box in picture.boxes for row in box.rows for cell in row.cells if cell.text]
@@ -351,7 +364,7 @@ def test_the_parameters_of_a_cell_keep_the_colours_of_their_gradients(name: str)
 @pytest.mark.parametrize("name", ["LSTM", "LSTM, peepholes", "LSTM, no bias", "many to one"])
 @pytest.mark.parametrize("T", [4, 64])
 def test_an_lstm_has_its_cell_state_on_top_its_gates_below_and_its_hidden_state_at_the_foot(name: str, T: int) -> None:
-    picture = picture_of(MODELS[name](T), detail="ops")
+    picture = drawn(name, T, "ops")
     c, h = row_of(picture, "c"), row_of(picture, "h")
     belt = sorted([box for box in picture.boxes if box.y == c], key=lambda box: box.x)
     assert [steps_removed(title(box)) for box in belt] == ["c", *["f∘c", "c"] * T]
@@ -370,7 +383,7 @@ def test_an_lstm_has_its_cell_state_on_top_its_gates_below_and_its_hidden_state_
 @pytest.mark.parametrize(("name", "most"), [("RNN", 580), ("LSTM", 680), ("GRU, reset after, update z", 620)])
 def test_a_step_is_as_wide_as_its_row_of_gates_and_three_of_them_fit_a_page(name: str, most: float) -> None:
     """Under 9-point text, with all numbers: four columns, and what is made of h above them."""
-    root = MODELS[name](3)
+    root = model(name, 3)
     picture = picture_of(root, detail="ops", recording=record(root))
     assert picture.bands[0].width < most and picture.width < 2550
     columns = {round(box.x - picture.bands[1].x) for box in picture.boxes
@@ -409,7 +422,7 @@ def test_whatever_is_made_of_the_states_keeps_off_the_belt() -> None:
 
 
 def test_an_lstm_is_named_as_in_the_notes() -> None:
-    names = [title(box) for box in picture_of(MODELS["LSTM"](3), detail="ops").boxes]
+    names = [title(box) for box in drawn("LSTM", 3, "ops").boxes]
     assert len(names) == len(set(names))
     expected = ["f₂", "i₂", "o₂", "c̃₂", "c₂", "h₂", "z_f₂", "f₂∘c₁", "i₂∘c̃₂", "tanh(c₂)", "U_f·x₂", "W_f·h₁",
                 "U_f·x₂+W_f·h₁", "W_f", "U_o", "b_c", "h₀", "c₀"]
@@ -417,7 +430,7 @@ def test_an_lstm_is_named_as_in_the_notes() -> None:
 
 
 def test_between_the_cells_of_an_lstm_run_two_lines_the_cell_state_above_the_hidden_state() -> None:
-    picture = picture_of(MODELS["LSTM"](4), detail="cells")
+    picture = drawn("LSTM", 4, "cells")
     boxes = named(picture, "c")
     assert [[row.text for row in box.rows if row.bold] for box in boxes] == [
         [name + str(t).translate(LOW) for name in "ch"] for t in range(5)]
@@ -434,7 +447,7 @@ def test_between_the_cells_of_an_lstm_run_two_lines_the_cell_state_above_the_hid
 @pytest.mark.parametrize("name", [*GATED, "minimal gated unit"])
 @pytest.mark.parametrize("T", [4, 64])
 def test_a_gru_carries_its_state_on_top_and_has_its_gates_below(name: str, T: int) -> None:
-    picture = picture_of(MODELS[name](T), detail="ops")
+    picture = drawn(name, T, "ops")
     gates = "fh̃" if name not in GATED else ("r" if "None" not in name else "") + name[-1] + "n"
     h = row_of(picture, "h")
     kept = {"z": "z∘h", "u": "(1−u)∘h", "t": "(1−f)∘h"}[name[-1]]
@@ -448,7 +461,7 @@ def test_a_gru_carries_its_state_on_top_and_has_its_gates_below(name: str, T: in
 
 @pytest.mark.parametrize("name", [*GATED, "minimal gated unit", "LSTM"])
 def test_a_state_enters_the_next_step_at_its_left_edge_and_goes_along_below_its_gates(name: str) -> None:
-    picture = picture_of(MODELS[name](3), detail="ops")
+    picture = drawn(name, 3, "ops")
     second = picture.bands[1]
     left = min(box.x - box.width / 2 for box in picture.boxes if second.x < box.x < second.x + second.width)
     bent = [wire for wire in recurrence(picture, backward=False)
@@ -460,7 +473,7 @@ def test_a_state_enters_the_next_step_at_its_left_edge_and_goes_along_below_its_
 @pytest.mark.parametrize("name", ["BiRNN", "BiLSTM", "BiGRU"])
 @pytest.mark.parametrize(("T", "detail"), [(4, "ops"), (4, "cells"), (64, "folded")])
 def test_the_two_directions_run_against_each_other_on_rows_of_their_own(name: str, T: int, detail: str) -> None:
-    picture = picture_of(MODELS[name](T), detail=detail)
+    picture = drawn(name, T, detail)
     ahead, back = (recurrence(picture, backward=backward) for backward in (False, True))
     assert len(ahead) == len(back) >= 4
     boxes = {box.id: box for box in picture.boxes}
@@ -484,7 +497,7 @@ def test_an_input_has_no_prime_in_the_backward_direction() -> None:
 
 
 def test_the_directions_meet_above_both_under_a_name_of_their_own() -> None:
-    picture = picture_of(MODELS["BiRNN"](3), detail="ops")
+    picture = drawn("BiRNN", 3, "ops")
     both, h, back = (box_named(picture, name) for name in ("[h₂, h′₂]", "h₂", "h′₂"))
     assert both.y < back.y < h.y
     assert {"U'", "W'", "b'", "U", "W", "b", "V[h₂, h′₂]", "U'x₂", "W'h′₃"} <= {title(box) for box in picture.boxes}
@@ -495,7 +508,7 @@ def test_the_directions_meet_above_both_under_a_name_of_their_own() -> None:
 @pytest.mark.parametrize("name", ["two layers", "three layers of LSTM", "two layers of BiRNN", "two layers of BiGRU"])
 @pytest.mark.parametrize("detail", ["ops", "cells"])
 def test_a_layer_stands_above_the_layer_that_it_reads(name: str, detail: str) -> None:
-    root = MODELS[name](3)
+    root = model(name, 3)
     graph, picture = Graph(root, None, ()), picture_of(root, detail=detail)
     y = {box.id: box.y for box in picture.boxes}
     rows: dict[int, list[float]] = {}
@@ -515,7 +528,7 @@ def test_a_layer_stands_above_the_layer_that_it_reads(name: str, detail: str) ->
 
 # ----------------------------------------------------------------------------------------- masks, sequences, by hand
 def test_a_masked_step_holds_the_state_before_or_takes_its_candidate() -> None:
-    picture = picture_of(MODELS["masked RNN"](4), detail="ops")
+    picture = drawn("masked RNN", 4, "ops")
     held, candidate, before = (box_named(picture, name) for name in ("h₄", "h̃₄", "h₃"))
     into = {wire.tail: wire.kind for wire in picture.wires if wire.head == held.id}
     assert into == {candidate.id: "step", before.id: "implicit"}
@@ -576,6 +589,112 @@ def test_a_cloze_has_a_column_for_each_step_and_none_for_the_states_it_starts_fr
     check_geometry(picture)
 
 
+# ------------------------------------------------------------------------------------------- boxes and what they hold
+def read_by(kind: Any, T: int) -> Tensor:
+    """A layer that reads rows of an embedding, made in the steps and outside the layer; one loss, at the last step."""
+    rng = np.random.default_rng(10)
+    embedding, head = nn.Embedding(V, D, rng=rng), nn.Linear(H, V, rng=rng)
+    xs = []
+    for t in range(1, T + 1):
+        with scope(t=t):
+            xs.append(embedding(rng.integers(0, V, B)))
+    outputs, _ = nn.unroll(kind(D, H, rng=rng), xs, None)
+    with scope(t=T):
+        return F.cross_entropy(head(outputs[-1]), [1, 2], "sum").named("E")
+
+
+def tanh_by_hand(T: int) -> list[Tensor]:
+    """s_1 … s_T of a loop that says its step and nothing else."""
+    rng = np.random.default_rng(11)
+    U, W = (nn.Parameter(rng.normal(size=shape), name=name) for name, shape in (("U", (D, H)), ("W", (H, H))))
+    s, states = Tensor(rng.normal(size=(B, H)), name="s_0"), []
+    for t in range(1, T + 1):
+        with scope(t=t):
+            s = F.tanh(Tensor(rng.normal(size=(B, D)), name="x") @ U + s @ W).named("s")
+            states.append(s)
+    return states
+
+
+def losses_by_hand(states: list[Tensor]) -> list[Tensor]:
+    head, losses = nn.Parameter(np.random.default_rng(12).normal(size=(H, V)), name="V"), []
+    for t, s in enumerate(states, 1):
+        with scope(t=t):
+            losses.append(F.cross_entropy(s @ head, [1, 2], "sum").named("E"))
+    return losses
+
+
+def last_rows(picture: Picture) -> dict[str, str]:
+    """Of every parameter, or of several on one line: how many uses its gradient is the sum of."""
+    return {title(box): found[0] for box in picture.boxes if (found := re.findall(r"Σ \d uses?", box.rows[-1].text))}
+
+
+@pytest.mark.parametrize(("kind", "cell"), [(nn.RNNCell, "U, W, b"), (nn.LSTMCell, "12 parameters")])
+def test_what_a_cell_reads_stands_before_it_and_what_reads_its_state_after_it(kind: Any, cell: str) -> None:
+    picture = picture_of(read_by(kind, 4), detail="cells")
+    check_geometry(picture)
+    assert last_rows(picture) == {"M": "Σ 4 uses", cell: "Σ 4 uses", "V, c": "Σ 1 use"}
+    state = "h" if kind is nn.RNNCell else "c"
+    rows, states, (E,) = named(picture, "M[w]"), named(picture, state), named(picture, "E")
+    joined = {(wire.tail, wire.head) for wire in picture.wires}
+    for row, after in zip(rows, states[-4:], strict=True):
+        assert row.y > after.y > E.y and row.x == after.x and (row.id, after.id) in joined
+    assert (states[-1].id, E.id) in joined and "cross entropy" in E.rows[0].remark
+    for bus in (box_named(picture, "M"), box_named(picture, cell)):
+        assert bus.y > rows[0].y
+    assert box_named(picture, "V, c").y < E.y
+
+
+@pytest.mark.parametrize("total", ["stacked", "running"])
+def test_a_loss_in_a_loop_by_hand_has_a_box_of_its_own_above_the_state(total: str) -> None:
+    losses = losses_by_hand(tanh_by_hand(4))
+    if total == "stacked":
+        picture = picture_of(F.stack(losses).sum().named("E"), detail="cells")
+        above = named(picture, "E")
+    else:
+        E: Any = 0.0
+        for t, each in enumerate(losses, 1):
+            with scope(t=t):
+                E = (E + each).named("L")
+        picture = picture_of(E, detail="cells")
+        above = named(picture, "L")
+    assert last_rows(picture) == {"U, W": "Σ 4 uses", "V": "Σ 4 uses"}
+    states = named(picture, "s")[-4:]
+    assert [box.x for box in above] == [box.x for box in states] and len({box.y for box in above}) == 1
+    assert above[0].y < states[0].y
+
+
+def test_a_state_that_is_the_root_stays_in_its_lane() -> None:
+    for detail in ("ops", "cells"):
+        picture = picture_of(tanh_by_hand(4)[-1], detail=detail)
+        last = named(picture, "s")[-4:]
+        assert len({box.y for box in last}) == 1
+        assert len({round(box.x - band.x, 6) for box, band in zip(last, picture.bands, strict=True)}) == 1
+        check_geometry(picture)
+
+
+def test_between_cells_what_is_moved_only_is_a_part_of_the_arrow() -> None:
+    rng = np.random.default_rng(5)
+    for layer, starts in ((nn.RNN, {"h⁰₀": "of xP+p", "h¹₀": "of xP+p"}), (nn.GRU, {"h₀": "= xP+p"})):
+        told = models.OneToMany(layer(V, H, num_layers=len(starts), rng=rng), D, start=0, end=1, rng=rng)
+        root = F.stack(told.losses(rng.normal(size=(B, D)), rng.integers(0, V, (3, B)))).sum().named("E")
+        recording = record(root)
+        picture = picture_of(root, detail="cells", recording=recording, label_edges=True)
+        check_geometry(picture)
+        before = {title(box): box for box in picture.boxes if box.x < picture.bands[0].x}
+        assert {name: before[name].rows[0].remark for name in starts} == starts
+        assert not any(word in name for name in before for word in ("reshape", "transpose", "["))
+        into = {wire.head: wire for wire in picture.wires}
+        arrows = {name: into[before[name].id] for name in starts}
+        assert {arrow.tail for arrow in arrows.values()} == {before["xP+p"].id}
+        labels = {note.id: note.text for note in picture.notes}
+        for x, name in Graph(root, None, ()).labels.items():  # a move does not change a norm
+            if name in starts:
+                size = f"{np.linalg.norm(recording.gradients[x]):.2g}"
+                assert labels[f"{arrows[name].id}_label"] == size
+        fine = {title(box) for box in picture_of(root, detail="ops").boxes}
+        assert {"reshape(xP+p)", "transpose"} <= fine  # op by op each has its box
+
+
 # ---------------------------------------------------------------------------------------------- the sum, and one term
 @pytest.mark.parametrize(("name", "expected"), [
     ("GRU, reset None, update u", "dE/dW_u = Σ ∂Eₜ/∂hₜ · ∂hₜ/∂hₜ₋₁ · … · ∂⁺hₖ/∂W_u over all k ≤ t "
@@ -589,13 +708,69 @@ def test_a_cloze_has_a_column_for_each_step_and_none_for_the_states_it_starts_fr
     ("two layers", None), ("encoder-decoder", None)])
 def test_under_the_picture_stands_the_sum_that_the_gradient_is(name: str, expected: str | None) -> None:
     """Nothing where the states of one layer are not the whole of it."""
-    found = {note.text for note in picture_of(MODELS[name](4)).notes if note.id == "formula"}
+    found = {note.text for note in picture_of(model(name, 4)).notes if note.id == "formula"}
     assert found == ({expected} if expected else set())
+
+
+def one_loss(kind: str) -> Tensor:
+    """E_3 alone, of a cell over five steps."""
+    rng = np.random.default_rng(13)
+    if kind == "by hand":
+        return losses_by_hand(tanh_by_hand(5))[2]
+    if kind == "BiRNN":
+        outputs = nn.RNN(D, H, bidirectional=True, rng=rng).steps(list(rng.normal(size=(5, B, D))))[0]
+    else:
+        outputs = nn.unroll((nn.LSTMCell if kind == "LSTM" else nn.RNNCell)(D, H, rng=rng),
+                            rng.normal(size=(5, B, D)))[0]
+    with scope(t=3):
+        return F.cross_entropy(nn.Linear(outputs[2].shape[-1], V, rng=rng)(outputs[2]), [1, 2], "sum").named("E")
+
+
+@pytest.mark.parametrize(("kind", "expected"), [
+    ("RNN", "dE₃/dW = Σ ∂E₃/∂h₃ · ∂h₃/∂h₂ · … · ∂⁺hₖ/∂W over all k ≤ 3 (k = 3: explicit, k < 3: implicit)"),
+    ("by hand", "dE₃/dW = Σ ∂E₃/∂s₃ · ∂s₃/∂s₂ · … · ∂⁺sₖ/∂W over all k ≤ 3 (k = 3: explicit, k < 3: implicit)"),
+    ("LSTM", "dE₃/dW_f = Σ ∂E₃/∂s₃ · ∂s₃/∂s₂ · … · ∂⁺sₖ/∂W_f where s = (c, h) over all k ≤ 3 "
+             "(k = 3: explicit, k < 3: implicit)"),
+    ("BiRNN", "dE₃/dW = Σ ∂E₃/∂h₃ · ∂h₃/∂h₂ · … · ∂⁺hₖ/∂W over all k ≤ 3 (k = 3: explicit, k < 3: implicit; in the "
+              "backward direction over all k ≥ 3)")])
+def test_under_one_loss_stands_the_sum_over_the_uses_up_to_its_step(kind: str, expected: str) -> None:
+    root = one_loss(kind)
+    for detail in ("ops", "cells"):
+        assert {note.text for note in picture_of(root, detail=detail).notes if note.id == "formula"} == {expected}
+
+
+def test_no_sum_is_claimed_where_a_loss_reads_several_states_or_the_weight_itself() -> None:
+    states = tanh_by_hand(4)
+    W = states[0].inputs[0].inputs[1].inputs[1]
+    with scope(t=4):
+        roots = [(states[3] * states[1]).sum().named("E"), ((states[3] @ W).sum() + (W * W).sum()).named("E")]
+    rng = np.random.default_rng(14)
+    ends = models.ManyToOne(nn.RNN(D, H, bidirectional=True, rng=rng), V, rng=rng)  # reads h_T and h'_1
+    roots += [ends.loss(rng.normal(size=(4, B, D)), [1, 2]), states[3]]
+    assert W.name == "W"
+    for root in roots:
+        assert not [note for note in picture_of(root).notes if note.id == "formula"]
+
+
+def test_numbers_on_arrows_are_explained_and_a_parameter_says_the_norm_of_its_sum() -> None:
+    root = model("RNN", 3)
+    recording = record(root)
+    picture = picture_of(root, recording=recording, label_edges=True)
+    (said,) = [note.text for note in picture.notes if note.id == "legend_number"]
+    assert "norm of the gradient that comes back along it" in said and "norms do not" in said
+    graph = Graph(root, None, ())
+    for x in graph.shared:
+        size = float(np.linalg.norm(recording.gradients[x]))
+        assert box_named(picture, graph.labels[x]).rows[-1].text.endswith(f", ‖·‖ = {size:.2g}")
+    for settings in ({"recording": recording}, {"label_edges": True}):
+        other = picture_of(root, **settings)
+        assert not [note for note in other.notes if note.id == "legend_number"]
+        assert not any("‖·‖" in row.text for box in other.boxes for row in box.rows)
 
 
 @pytest.mark.parametrize("name", ["LSTM", "GRU, reset after, update z", "BiRNN", "minimal gated unit"])
 def test_a_term_of_any_cell_is_lit_from_its_loss_back_to_its_use(name: str) -> None:
-    root = MODELS[name](4)
+    root = model(name, 4)
     graph = Graph(root, None, ())
     last = next(x for x in graph.tensors if graph.labels[x] == "E₄")
     parameter = next(x for x in graph.tensors if type(x) is nn.Parameter and (x.name or "").startswith("W"))
@@ -612,3 +787,10 @@ def test_two_identical_programs_give_the_same_bytes(name: str, detail: Any) -> N
     one, two = (MODELS[name](9) for _ in range(2))
     first, second = (draw(root, recording=record(root), detail=detail) for root in (one, two))
     assert first.dot == second.dot and first.svg == second.svg
+
+
+def test_what_a_gate_was_before_its_peephole_has_a_label_of_its_own() -> None:
+    cell = nn.LSTMCell(2, 3, peepholes=True, rng=np.random.default_rng(0))
+    hs, _ = nn.unroll(cell, np.random.default_rng(1).normal(size=(3, 1, 2)))
+    labels = draw(hs[-1].sum()).graph.labels
+    assert [list(labels.values()).count(f"z_{gate}₂") for gate in "fico"] == [1, 1, 1, 1]

@@ -36,19 +36,26 @@ class Content:
         self.root = graph.labels.get(root, root.name or "root")  # whose gradient it is
 
     # -------------------------------------------------------------------------------------------------- one tensor
-    def tensor_rows(self, x: Tensor) -> tuple[Row, ...]:
-        title = Row(self.graph.labels[x], self.remark(x), bold=True)
+    def tensor_rows(self, x: Tensor, arcs: Iterable[Arc] = ()) -> tuple[Row, ...]:
+        title = Row(self.graph.labels[x], self.remark(x, arcs), bold=True)
         said = x.op is None and x.size == 1 and not x.requires_grad and not x.name  # a number, called after its value
         if not self.values or said:
             return (title,)
         off_path = self.shown.term is not None and x not in self.shown.nodes and x is not self.shown.term.parameter
         return title, Row(notation.brief(x.data)), *([] if off_path else [self.gradient_row(x)])
 
-    def remark(self, x: Tensor) -> str:
-        """What is said in grey beside a name: the primitive, a leaf's shape, or of a copy what it is equal to."""
-        if is_copy(x):
-            return f"= {self.graph.labels[x.inputs[0]]}"
-        return notation.remark(x, self.graph.labels[x])
+    def remark(self, x: Tensor, arcs: Iterable[Arc]) -> str:
+        """What is said in grey beside a name: the primitive, a leaf's shape, or of a copy what it is equal to.
+
+        arcs: those that lead to its box, for what is moved only, such as a reshaped tensor, may have no box of its own.
+        """
+        if not is_copy(x):
+            return notation.remark(x, self.graph.labels[x])
+        (y,) = x.inputs
+        for arc in arcs:
+            if (x, 0) in arc.edges and y not in arc.source.tensors:
+                y = arc.source.outputs[-1]
+        return f"{'=' if x.size == y.size else 'of'} {self.graph.labels[y]}"
 
     def gradient_row(self, x: Tensor) -> Row:
         g = self.shown.gradient(x)
@@ -79,7 +86,7 @@ class Content:
         if item.place == "bus":
             return self.bus_rows(item)
         if len(item.tensors) == 1:
-            return self.tensor_rows(item.first)
+            return self.tensor_rows(item.first, item.inward)
         return self.strip_rows(item) if item.many_steps else self.cell_rows(item)
 
     def bus_rows(self, item: Item) -> tuple[Row, ...]:
@@ -98,7 +105,8 @@ class Content:
         g = self.shown.gradient(x) if self.values else None
         if g is None:
             return title, Row(f"{name}.grad = {total}" + (" = –" if self.values else ""), color=BLUE)
-        return title, Row(f"{name}.grad = {total} = {notation.brief(g)}", fill=self.ramp.color(self.norms[x]))
+        size = f", ‖·‖ = {notation.magnitude(self.norms[x])}" if self.labels else ""  # beside it, those of its terms
+        return title, Row(f"{name}.grad = {total} = {notation.brief(g)}{size}", fill=self.ramp.color(self.norms[x]))
 
     def sequence_of(self, parameter: Tensor) -> str:
         """The sequence that reads a parameter, where there are several, each with a W of its own."""
@@ -149,7 +157,7 @@ class Content:
         if x.op is None:
             return ""
         if is_copy(x):
-            return self.remark(x)
+            return self.remark(x, item.inward)
         full = self.expression(x, set(item.tensors), 6)
         gates = notation.made_of(x, self.graph.labels, self.graph.shared)
         fitting = (text for text in (full, gates) if 0 < len(notation.steps_removed(text)) <= LONGEST)

@@ -11,6 +11,7 @@ from tinygrad_rnn.tensor import Tensor
 
 from .content import Content, size_of
 from .graph import Graph
+from .legend import NUMBERS
 from .notation import SUBSCRIPT, text_width
 from .picture import (
     BAND,
@@ -198,13 +199,15 @@ def plain_legend(content: Content) -> str:
     """The ramp of the gradient rows with its range, and which way gradients run."""
     if content.ramp.low is None:
         return escape(content.scale())
-    ramp = "".join([f'<td width="3" height="10" fixedsize="true" bgcolor="{fill}"></td>'
+    ramp = "".join([f'<td width="3" height="10" bgcolor="{fill}"></td>'
                     for fill in content.ramp.sample(14)])
     bare = '<table border="0" cellborder="0" cellspacing="0" cellpadding="'
     said = ("Forward, values run along the arrows. Backward, gradients run against them, and where several come back "
             "they are added up.")
+    lines = [said, f"{NUMBERS[:1].upper()}{NUMBERS[1:]}"] if content.labels else [said]
+    rows = "".join([f'<tr><td colspan="2" align="left">{line}</td></tr>' for line in lines])
     return (f'{bare}2"><tr><td>{bare}0"><tr>{ramp}</tr></table></td><td align="left">{escape(content.scale())}</td>'
-            f'</tr><tr><td colspan="2" align="left">{said}</td></tr></table>')
+            f'</tr>{rows}</table>')
 
 
 def plain_box(content: Content, x: Tensor) -> str:

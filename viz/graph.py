@@ -23,6 +23,7 @@ Detail = Literal["ops", "cells", "folded"]
 Edge = tuple[Tensor, int]
 Column = tuple[int, int]  # which sequence, which step
 EDGE_STEPS = 3  # a folded picture shows so many steps at either end
+MOVES = ("broadcast_to", "getitem", "reshape", "transpose")  # they compute nothing
 TOTAL = ("total", None)  # the key of the running total, where a step of a cell is one box
 
 
@@ -205,6 +206,34 @@ class Graph:
                 if x.op is not None and (name := self.name_of_state(x)) in read}
         return set(last.values())
 
+    @cached_property
+    def leads_to(self) -> dict[Tensor, frozenset[Hashable]]:
+        """The lanes whose states are made of a tensor within its step; none for what is made of states alone."""
+        found: dict[Tensor, frozenset[Hashable]] = {}
+        nothing, carried = frozenset[Hashable](), self.results_carried
+        for x in reversed(self.tensors):
+            lanes = frozenset([lane_of(x)]) if x in carried else nothing
+            for node, i in self.readers[x]:
+                if found[node] and (node, i) not in self.implicit and self.column[node] == self.column[x]:
+                    lanes = lanes | found[node] if lanes else found[node]
+            found[x] = lanes
+        return found
+
+    def part(self, x: Tensor) -> tuple[Hashable, Hashable]:
+        """Which part of a step x is: its lane, and `cell` for what its state is made of, or the lanes that read it."""
+        lane, lanes = lane_of(x), self.leads_to[x]
+        return lane, "cell" if lanes and lane in lanes else lanes
+
+    @cached_property
+    def above_states(self) -> set[Tensor]:
+        """The results that no state is made of: the losses and what they are made of."""
+        below, waiting = set(self.results_carried), list(self.results_carried)
+        while waiting:
+            new = [y for y in waiting.pop().inputs if y not in below]
+            below.update(new)
+            waiting += new
+        return {x for x in self.tensors if x.op is not None and x not in below}
+
     def name_of_state(self, x: Tensor) -> Hashable:
         return (lane_of(x), notation.stem(x.name)) if x.name else self.kind(x) if x.op else None
 
@@ -242,6 +271,9 @@ def items_of(graph: Graph, detail: Detail) -> list[Item]:
         own = graph.column[x]
         column = fold.get(own, own) if own else None
         key = None if detail == "ops" else group_of(graph, x, column)
+        if key is None and detail != "ops" and is_moved(graph, x) and x.inputs[0] in owner:
+            owner[x] = owner[x.inputs[0]]  # a part of the arrow
+            continue
         item = grouped.get(key) if key else None
         if item is None:
             if key is None:
@@ -262,7 +294,8 @@ def role_of(graph: Graph, x: Tensor, counts: dict[Hashable, int]) -> Hashable:
     """What a tensor is within its step, the same at every step: op, name, parameters, and which of its like."""
     shared = tuple([graph.number[y] if graph.place[y] == "bus" else -1 for y in x.inputs])
     accumulator = graph.is_accumulator(x)
-    name = "" if accumulator or x is graph.root else notation.stem(x.name or "")
+    other = accumulator or (x is graph.root and x not in graph.results_carried)
+    name = "" if other else notation.stem(x.name or "")
     role = lane_of(x), x.op.name if x.op else "leaf", name, shared, x.scope.get("gate"), accumulator
     counted = (role, graph.column[x])
     counts[counted] = counts.get(counted, -1) + 1
@@ -277,13 +310,21 @@ def group_of(graph: Graph, x: Tensor, column: Column | None) -> tuple[Hashable, 
     if place == "before" and graph.readers[x] and all(edge in graph.implicit for edge in graph.readers[x]):
         return "start", lane_of(graph.readers[x][0][0]), None
     if place == "bus":
-        return None if x.op else ("bus", frozenset({lane_of(node) for node, _ in graph.readers[x]}), None)
+        return None if x.op else ("bus", frozenset({graph.part(node) for node, _ in graph.readers[x]}), None)
     if place != "step":
         return None
     if x.op is None and x.name and x.ndim > 0:
         return "leaf", lane_of(x), notation.stem(x.name), column
     reader = graph.readers[x][0][0] if x.op is None and graph.readers[x] else x
-    return "cell", lane_of(reader), column
+    lane, part = graph.part(reader)
+    return "cell", lane, part, column
+
+
+def is_moved(graph: Graph, x: Tensor) -> bool:
+    """Is x, before or after the steps, another tensor over again, only moved, and nothing that has a name?"""
+    return (x.op is not None and x.op.name in MOVES and not x.name and x is not graph.root
+            and graph.place[x] in ("before", "after") and len(x.inputs) == 1 and not graph.is_cut((x, 0))
+            and (x, 0) not in graph.implicit)
 
 
 def folded_columns(columns: list[Column]) -> dict[Column, Column]:

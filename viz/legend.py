@@ -7,12 +7,15 @@ from tinygrad_rnn.steps import lane_of
 
 from . import notation
 from .content import Content
+from .graph import Graph
 from .notation import stem, text_width
 from .picture import BACK, GREY, LINE, SMALL, WHITE, Dot, Kind, Note, Patch, Picture, Wire
 
 SAMPLE = 42.0  # points: the length of a line that is explained
 STEP = 21.0  # points between two lines of the legend
 FORMULA, TEXT = 18.0, 11.0  # font sizes
+NUMBERS = ("number on an arrow: the norm of the gradient that comes back along it. Gradients add up, their norms do "
+           "not: terms may cancel.")
 
 
 def put_legend(picture: Picture, content: Content, parameter: str, x: float, y: float) -> float:
@@ -42,6 +45,9 @@ def put_legend(picture: Picture, content: Content, parameter: str, x: float, y: 
         picture.notes.append(Note("legend_use", x + SAMPLE + 10, y,
                                   f"‖∂⁺{parameter}‖: the size of what the use of {parameter} at this step adds to "
                                   f"{parameter}.grad", TEXT))
+        y += STEP
+    if content.labels and shown.recording is not None:
+        picture.notes.append(Note("legend_number", x + SAMPLE + 10, y, NUMBERS, TEXT))
         y += STEP
     if any(wire.cut for wire in picture.wires):
         picture.wires.append(sample("implicit", x, y, cut=True))
@@ -84,20 +90,18 @@ def whole_gradient(content: Content, parameter: str) -> str:
     """The gradient as the sum of all its terms (17), for one layer with one loss, or losses that are just added up."""
     graph = content.graph
     lanes = {lane_of(node) for node, _ in graph.implicit}
-    root = graph.labels[graph.root]
-    total = graph.root.op is not None and graph.root.op.name in ("sum", "add")
-    added = total and (graph.column[graph.root] is None or graph.is_accumulator(graph.root))
+    root, carried = graph.labels[graph.root], graph.results_carried
     one_layer = len({lane[:2] for lane in lanes}) == 1
-    if not (graph.root.name and content.recurrent and added and one_layer):
+    if not (graph.root.name and content.recurrent and one_layer):
         return ""
-    states = {stem(x.name or ""): None for x in sorted(graph.results_carried, key=graph.number.__getitem__)
+    states = {stem(x.name or ""): None for x in sorted(carried, key=graph.number.__getitem__)
               if lane_of(x)[2] != "backward"}
-    if not states:
+    above = graph.above_states  # what the losses are made of: all their parts but the states themselves
+    if not all(states) or not states or any(y in content.recurrent for x in above for y in x.inputs):
         return ""
     h = next(iter(states)) if len(states) == 1 else "s"
     meant = f" where s = ({', '.join(states)})" if len(states) > 1 else ""
-    read = {c[1] for x in graph.tensors if graph.place[x] == "after" for y in x.inputs
-            if (c := graph.column[y]) is not None}
+    read = {c[1] for x in above for y in x.inputs if y in carried and (c := graph.column[y]) is not None}
     if len(read) == 1:  # one loss, of one step
         (last,) = read
         if len(graph.columns) == 1:
@@ -105,11 +109,20 @@ def whole_gradient(content: Content, parameter: str) -> str:
             return (f"d{root}/d{parameter} = ∂{root}/∂{only} · ∂⁺{only}/∂{parameter}{meant}: one step, "
                     "all of it explicit")
         now, before, loss, until = subscript(h, last), subscript(h, last - 1), root, str(last)
-    else:
+    elif is_sum_over_steps(graph):
         now, before, loss, until = f"{h}ₜ", f"{h}ₜ₋₁", f"{root}ₜ", "t"
+    else:
+        return ""
     other = f"; in the backward direction over all k ≥ {until}" if len(lanes) > 1 else ""
     return (f"d{root}/d{parameter} = Σ ∂{loss}/∂{now} · ∂{now}/∂{before} · … · ∂⁺{h}ₖ/∂{parameter}{meant} "
             f"over all k ≤ {until} (k = {until}: explicit, k < {until}: implicit{other})")
+
+
+def is_sum_over_steps(graph: Graph) -> bool:
+    """Is the root made after the steps, E = Σ E_t, of losses that are made in them?"""
+    made_after = [x for x in graph.tensors if graph.place[x] == "after"]
+    return (graph.root in made_after and graph.root.op is not None and graph.root.op.name in ("sum", "add")
+            and not any(y in graph.results_carried for x in made_after for y in x.inputs))
 
 
 def explained(parameter: str) -> list[tuple[Kind, str]]:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from tinygrad_rnn.bptt.tables import norm, subscript
+from tinygrad_rnn.local import outside_brackets
 from tinygrad_rnn.ops import Array
 from tinygrad_rnn.steps import step_of
 from tinygrad_rnn.tensor import Tensor
@@ -121,6 +122,8 @@ def labels_of(tensors: Iterable[Tensor], logits: set[Tensor], shared: set[Tensor
         elif alike and x.op is not None and x.op.name == "where":  # a masked step (15): h̃₃, or the state before
             mark = "\u0303" if f"{name[0]}\u0303{name[1:]}" not in candidates else "\u0302"
             labels.update({y: f"{name[0]}{mark}{name[1:]}" for y in alike})
+        elif alike and x.op is not None and x.op.name == "add":  # what z₃ was before a peephole: not z₃ too
+            labels.update({y: made_of(y, labels, shared) or name for y in alike})
         labels[x] = name
         if "\u0303" in name:
             candidates.add(name)
@@ -169,7 +172,7 @@ def made_of(x: Tensor, labels: Mapping[Tensor, str], shared: set[Tensor]) -> str
 
 def atom(text: str) -> str:
     """A factor: a sum in brackets."""
-    return f"({text})" if text[-1:] != ")" and any(sign in text for sign in "+−∘/") else text
+    return f"({text})" if any(sign in outside_brackets(text) for sign in "+−∘/") else text
 
 
 def remark(x: Tensor, label: str) -> str:

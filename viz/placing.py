@@ -130,15 +130,17 @@ def place_before(grid: Grid, items: list[Item]) -> None:
 
 
 def sides(grid: Grid, buses: list[Item]) -> tuple[list[Item], list[Item]]:
-    """The parameters to be drawn above the steps and those below: the lower lanes have theirs below, all else above."""
+    """The parameters to be drawn above the steps and those below: those of the lower lanes and of what they read."""
     rows: dict[Hashable, list[int]] = {}
+    lanes = {item.lane for item in grid.at if any(a.implicit for a in item.inward)}
     for item, (_, _, row) in grid.at.items():
-        if item.role in grid.in_lane and item.first.op is not None:  # the x_t below a lane are no lane
+        if item.role in grid.in_lane and item.first.op is not None and item.lane in lanes:  # no x_t, no M x_t
             rows.setdefault(item.lane, []).append(row)
     every = [row for lane in rows.values() for row in lane] or [0]
     middle = (min(every) + max(every)) / 2
-    low = {lane for lane, found in rows.items() if min(found) <= middle}
-    below = {bus for bus in buses if any(a.target.role in grid.in_lane and a.target.lane in low for a in bus.outward)}
+    high = {lane for lane, found in rows.items() if min(found) > middle}
+    below = {bus for bus in buses
+             if any(a.target.role in grid.in_lane and a.target.lane not in high for a in bus.outward)}
     return [bus for bus in buses if bus not in below], [bus for bus in buses if bus in below]
 
 

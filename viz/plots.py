@@ -184,7 +184,8 @@ def term_maps(norms: Mapping[str, Any], window: int | None = None) -> Figure:
                     pad=0.15 / width, extend="min" if positive.size and positive.min() < low else "neither")
     several[0].set_ylabel("t, the step of the loss")
     several[0].yaxis.set_major_locator(MaxNLocator(min(T, 12), integer=True, min_n_ticks=1))
-    kept = "" if window is None else f"\nkept by truncated BPTT of {window}: solid, a sliding window; dashed, chunks"
+    kept = "" if window is None else (f"\ntruncated BPTT of τ = {window} keeps the diagonal's side of a line: solid, "
+                                      "a sliding window; dashed, chunks")
     figure.suptitle(f"What each loss says about each use: explicit on the diagonal, implicit off it{kept}", fontsize=10)
     return figure
 
@@ -274,7 +275,8 @@ def gate_strips(traced: Mapping[str, Mapping[int, Array]], text: Sequence[str] |
     from matplotlib.ticker import MaxNLocator
 
     T, heights = len(steps), [min(max(0.14 * len(a), 0.55), 1.3) for a in values.values()]
-    figure = new_figure(min(max(0.17 * T + 2.2, 6.0), 14.0), sum(heights) + 0.36 * len(names) + 0.8)
+    figure = new_figure(min(max(0.17 * T + 2.2, 6.0), 14.0), sum(heights) + 0.36 * len(names) + 1.1)
+    figure.suptitle(f"{'Gates and states' if opening else 'The state'} of every unit at each step", fontsize=11)
     grid = figure.add_gridspec(len(names), 2, width_ratios=(45, 1), height_ratios=heights)
     first = figure.add_subplot(grid[0, 0])
     *_, last = several = [first, *(figure.add_subplot(grid[i, 0], sharex=first) for i in range(1, len(names)))]
@@ -339,7 +341,8 @@ def decay_curves(norms: Mapping[str, Any], beside: Mapping[str, Mapping[str, Any
     for axes, (kinds, names) in zip(figure.subplots(1, len(panels), sharey=True, squeeze=False)[0], panels.items()):
         axes.set_yscale("log")
         axes.set_ylim(LOST, max(10.0, 100 * highest))
-        axes.set_xlim(0, K * 1.6)
+        axes.set_xlim(0, K * 1.6)  # room for the labels
+        axes.set_xticks([tick for tick in axes.get_xticks() if tick <= K])
         axes.grid()
         broken = "".join(f"; {word}: {kind}" for word, kind in zip(WORDS, kinds))
         axes.set_title(f"solid: ‖∂s_T/∂s_k‖{broken}", loc="center")
@@ -354,7 +357,7 @@ def decay_curves(norms: Mapping[str, Any], beside: Mapping[str, Mapping[str, Any
                 there = np.flatnonzero(np.isfinite(shown))
                 ends += [(lags[there[-1]], shown[there[-1]], label, COLORS[i])] if there.size else []
         place_labels(axes, ends, 27)
-    figure.axes[0].set_ylabel("log scale, down to where a term is lost in a sum with 1")
+    figure.axes[0].set_ylabel("‖∂s_T/∂s_k‖ (log scale, down to where a term is lost in a sum with 1)")
     return figure
 
 

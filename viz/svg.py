@@ -43,7 +43,7 @@ def escape(text: str) -> str:
 @lru_cache(4096)  # most coordinates of a picture are those of the step before
 def n(x: float) -> str:
     """A coordinate, in points, to a tenth."""
-    return f"{x:.1f}".removesuffix(".0")
+    return f"{x:z.1f}".removesuffix(".0")  # z: no -0
 
 
 def write(picture: Picture) -> str:

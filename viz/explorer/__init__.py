@@ -68,6 +68,8 @@ def explore(losses: Tensor | Sequence[Tensor], parameter: Tensor | None = None, 
     for x in given:
         if not isinstance(x, Tensor):
             raise TypeError(f"explore: expected Tensors, got {type(x).__name__}")
+    if len(set(given)) != len(given):
+        raise ValueError(f"explore: of {len(given)} losses {len(set(given))} are different; expected all")
     nodes = order(given)
     leaves = sorted({x for node in nodes for x in node.inputs if x.op is None and x.requires_grad},
                     key=lambda x: x.index)

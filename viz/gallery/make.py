@@ -1,6 +1,6 @@
 """The gallery: the figures of the study notes S0 to S4, drawn by this program with the numbers of small models.
 
-`python viz/gallery/make.py` writes every picture and the README.md beside it, the same bytes on every run: pictures by
+`python -m viz.gallery.make` writes every picture and the README.md beside it, the same bytes on every run: pictures by
 the built-in writer, so that they do not depend on the version of Graphviz; plots by matplotlib, whose versions may
 differ. What the texts say of numbers is read from the pictures.
 """
@@ -324,7 +324,7 @@ CHAPTERS = (Chapter("The RNN and its gradient", rnn_plates), Chapter("Cells with
             Chapter("Plots", plot_plates))
 INTRODUCTION = """# Gallery
 
-The figures of five study notes, S0 to S4, drawn by this program from models that run: `python viz/gallery/make.py`
+The figures of five study notes, S0 to S4, drawn by this program from models that run: `python -m viz.gallery.make`
 writes them all, and this page. Boxes hold values and, on green, gradients; a number on an arrow is the norm of what
 flows back through it, and `+=` beside a dot the norm of what this use adds to the gradient of its parameter. (Norms do
 not add up: the gradients themselves do.) Blue and solid is the explicit use of a parameter, orange and dashed the state

@@ -71,13 +71,15 @@ class Content:
 
     def with_respect_to(self, x: Tensor | None) -> str:
         """∂E/∂h₃, by the name of the loss whose gradient is shown."""
+        if self.shown.term is not None and x is self.shown.term.parameter:
+            return self.shown.formula()[0]  # of one use alone
         return f"∂{self.root}/∂{'' if x is None else self.graph.labels[x]}"
 
     def scale(self) -> str:
         """What the colours of the gradient rows mean, or what the dash in them means."""
         if self.ramp.low is None:
             return "∇ –   no gradient has been recorded"
-        whose = f"∇: gradient of {self.root}" if self.shown.term is None else f"δ: gradient of {self.root} alone"
+        whose = f"∇: gradient of {self.root}" if self.shown.term is None else f"gradient of {self.root} alone (δ)"
         return (f"{whose}, coloured by its norm from {notation.magnitude(self.ramp.low)} to "
                 f"{notation.magnitude(self.ramp.high)} on a log scale; – where there is none")
 

@@ -127,10 +127,10 @@ def is_sum_over_steps(graph: Graph) -> bool:
 
 def explained(parameter: str) -> list[tuple[Kind, str]]:
     return [
-        ("explicit", f"explicit (∂⁺): one parameter, one line, a dot for every use of it. Backward, each dot does "
+        ("explicit", f"solid: one parameter, one line, a dot for every use of it. Backward, each dot does "
                      f"{parameter}.grad += its own term, so the gradient is the sum over the dots."),
-        ("implicit", f"implicit: the state goes on to the next step. Backward, what later losses say comes back along "
-                     f"these edges, and so reaches the earlier dots of {parameter}."),
+        ("implicit", "dashed: a state that goes to another step. A term is explicit (∂⁺) if its way from the loss to "
+                     "the dot crosses no such line, else implicit."),
         ("step", "inside one step, or from outside the steps"),
         ("collect", "added up, or collected, over the steps"),
     ]

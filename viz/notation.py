@@ -60,11 +60,13 @@ def magnitude(x: float) -> str:
 
 
 def brief(array: Array) -> str:
-    """The first three numbers of an array, and … for the others."""
+    """The first three numbers of an array, and … for the others; of one number three digits, for sums to add up."""
     if array.dtype.kind == "c":
         return f"complex {array.shape}"
     if array.size == 0:
         return f"empty {array.shape}"
+    if array.size == 1:
+        return f"{array.item():+z.3g}".replace("e-0", "e-").replace("e+0", "e")
     first = array.flat[:3].tolist()
     return " ".join([number(x) for x in first]) + (" …" if array.size > 3 else "")
 

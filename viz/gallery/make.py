@@ -291,9 +291,9 @@ def plot_plates() -> Iterator[Plate]:
                 "truncation drops.", plots.term_maps(maps, 4))
     windows = [1, 2, 3, 4, 6, 8, 12]
     yield Plate("truncation", "What truncated BPTT keeps", "Measures S0's truncation",
-                "A sliding window finds the direction of the whole gradient sooner than chunks of the same length, "
-                "which cut most paths shorter than that. Both have all of it only when the window is as long as the "
-                "sequence. The norm is no measure of what is lost: it may even grow.",
+                "Here a sliding window finds the direction of the whole gradient sooner than chunks of the same "
+                "length, which cut most paths shorter than that. Both have all of it only when the window is as long "
+                "as the sequence. The norm is no measure of what is lost: it may even grow.",
                 plots.truncation_curves(bptt.truncation(losses, cell.W, windows)))
     text = "aaaabbbbaaabbb"
     outputs, _ = nn.unroll(counting(), np.array([["ab".index(letter)] for letter in text]))
@@ -327,8 +327,9 @@ INTRODUCTION = """# Gallery
 The figures of five study notes, S0 to S4, drawn by this program from models that run: `python -m viz.gallery.make`
 writes them all, and this page. Boxes hold values and, on green, gradients; a number on an arrow is the norm of what
 flows back through it, and `+=` beside a dot the norm of what this use adds to the gradient of its parameter. (Norms do
-not add up: the gradients themselves do.) Blue and solid is the explicit use of a parameter, orange and dashed the state
-that goes on to the next step.
+not add up: the gradients themselves do.) Blue and solid is a parameter, with a dot for every use; orange and dashed
+is a state that goes to another step. The term of a dot is explicit if the way from the loss to it crosses no dashed
+line.
 """
 
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,6 +17,8 @@ from test_explorer import RUNS, hostile, page_of_text
 
 from tinygrad_rnn import Tensor, bptt, scope
 from tinygrad_rnn import functional as F
+from tinygrad_rnn.bptt.tables import kinds_of
+from tinygrad_rnn.cli import main
 from tinygrad_rnn.recording import record
 from viz import explore
 
@@ -202,6 +207,158 @@ def test_cutting_a_state_takes_its_block_from_the_map_and_changes_the_gradient(s
     assert page.text("#total") == before and page("document.querySelectorAll('.gone, .mark').length") == 0
 
 
+def test_under_a_cut_all_numbers_are_the_cut_ones_and_a_cell_without_a_way_has_no_rows(show: Any) -> None:
+    explorer, W, losses = rnn()
+    page = show(explorer)
+    page.click("#end")
+    assert page("getComputedStyle($('cut-said')).display") == "none"
+    place = next(i for i, cut in enumerate(explorer.data["cuts"]) if cut["after"] == 1)
+    page.choose("#cut", place)
+    kept = [[term for k, term in bptt.explain(E, W).terms.items() if (t > 1) == (k > 1)]
+            for t, E in enumerate(losses, 1)]
+    size = np.linalg.norm(sum(term for row in kept for term in row))
+    sums = sum(np.linalg.norm(term) for row in kept for term in row)
+    said = re.search(r"sum to ([\d.]+); the norm of their sum, ‖W.grad‖, is ([\d.]+)", page.text("#norms"))
+    assert said and [float(x) for x in said.groups()] == pytest.approx([sums, size], rel=6e-3)
+    assert f"‖W.grad‖ = {said[2]}" in page.text("#parts")
+    assert "values stay, no gradient passes: detach, as in truncated BPTT" in page.text("#cut-said")
+    assert page("getComputedStyle($('cut-said')).display") != "none"
+    page.click("#terms [data-r='3'][data-c='0']")
+    assert page.text("#cell .formula") == "∂E₄/∂W⁽¹⁾ = 0" and not page("document.querySelectorAll('#cell tr').length")
+    page.click("#terms [data-r='3'][data-c='2']")
+    row = re.search(r"all the terms of E₄ sum to ([\d.]+), with the state cut", page.text("#cell"))
+    assert row and float(row[1]) == pytest.approx(sum(np.linalg.norm(term) for term in kept[3]), rel=6e-3)
+
+
+def crossings(data: dict[str, Any], target: int, uses: list[list[int]]) -> dict[int, int]:
+    """Of the ways from `target` back to `uses`: how many there are that cross 0, 1, 2, … recurrence edges."""
+    nodes, ends = data["nodes"], {(node, i) for node, i in uses}
+
+    @cache
+    def count(node: int) -> Counter[int]:
+        found: Counter[int] = Counter()
+        for i, x in enumerate(nodes[node][7]):
+            for crossed, n in (Counter({0: 1}) if (node, i) in ends else count(x)).items():
+                found[crossed + (i in nodes[node][9])] += n
+        return found
+
+    return count(target)
+
+
+@pytest.mark.parametrize("name", ["rnn", "stack", "birnn", "bidirectional stack", "two steps back", "pooled"])
+def test_a_term_is_a_chain_only_where_all_ways_go_by_every_state_and_its_kind_is_by_path(name: str, show: Any) -> None:
+    losses = RUNS[name]()
+    explorer = explore(losses)
+    page, data, chains = show(explorer), explorer.data, 0
+    places = {node[0]: i for i, node in enumerate(data["nodes"])}
+    page.click("#end")
+    for place, p in enumerate(data["parameters"]):
+        if not p["label"].startswith(("W", "P")):
+            continue
+        page.choose("#parameter", place)
+        W = next(x for x in record(losses[-1]).gradients if x.op is None and x.name == p["label"])
+        for r, c in page("[...document.querySelectorAll('#terms .cell')].map(x => [+x.dataset.r, +x.dataset.c])"):
+            page(f"chooseTerm({r}, {c})")
+            formula, said = page.text("#cell .formula"), page.text("#cell > p:last-child")
+            k, uses, *_ = p["uses"][c]
+            ways = crossings(data, data["losses"][r][0], uses)
+            assert said.startswith({"explicit ∂⁺": "explicit ∂⁺:", "implicit": "implicit:",
+                                    "both": "explicit ∂⁺ and implicit:"}[kinds_of(bptt.explain(losses[r], W))[k]])
+            assert [int(n) for n in re.findall(r"(\d+)(?= to| dashed)", said)] == \
+                [n for n in sorted({min(ways), max(ways)}) if max(ways)]
+            factors = formula.split(" = ")[1].split(" · ")
+            assert re.fullmatch(r"∂⁺\S+/∂\S+", factors[-1])
+            states = [factor.split("/")[1][1:] for factor in factors[:-1]]
+            product, at = 1, data["losses"][r][0]  # all ways go by each state, so their numbers multiply
+            for state in states:
+                product *= crossings_to(data, at, places[state])
+                at = places[state]
+            assert product * sum(crossings(data, at, uses).values()) == sum(ways.values()), formula
+            if factors[0].startswith("∂") and len(states) > 1:
+                chains += 1
+                assert formula.count("·") == page.text("#cell table").count("· ∂")
+            elif factors[0].startswith("d"):
+                assert "·" not in page.text("#cell table").replace("‖·‖", "")
+    assert (chains > 0) == (name != "pooled")  # whose loss reads every state
+
+
+def crossings_to(data: dict[str, Any], start: int, end: int) -> int:
+    """How many ways lead from one node back to another."""
+    found = Counter({start: 1})
+    for node in range(start, end, -1):
+        for x in data["nodes"][node][7]:
+            found[x] += found[node]
+    return found[end]
+
+
+@pytest.mark.parametrize(("options", "formula", "kind"), [
+    (["--layers", "2"], "∂E₃/∂W_l0⁽²⁾ = dE₃/dh⁰₂ · ∂⁺h⁰₂/∂W_l0", "implicit: each of its ways back crosses 1 dashed"),
+    (["--layers", "2", "--bidirectional", "--cell", "gru"],
+     "∂E₃/∂W_r_l0⁽²⁾ = dE₃/dh⁰₂ · ∂⁺h⁰₂/∂W_r_l0", "implicit: its ways back cross from 1 to 3 dashed lines")])
+def test_a_term_of_a_stack_is_what_explain_prints(options: list[str], formula: str, kind: str, show: Any,
+                                                  tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["explore", *options, "--text", "hello", "--out", str(tmp_path)]) == 0
+    page = show(SimpleNamespace(write=lambda _: tmp_path / "explorer.html"))
+    page.click("#end")
+    page.click("#terms [data-r='2'][data-c='1']")
+    assert page.text("#cell .formula") == formula and page.text("#cell > p:last-child").startswith(kind)
+    capsys.readouterr()
+    assert main(["explain", *options, "--text", "hello", "--loss", "3"]) == 0
+    told = next(line for line in capsys.readouterr().out.splitlines() if "k = 2" in line)
+    assert formula.split(" = ")[1].replace("h⁰", "h") in told and kind.split(":")[0] in told
+
+
+def test_a_tick_names_layer_and_direction_only_where_the_run_has_several(show: Any) -> None:
+    for name, told in (("rnn", {"t"}), ("stack", {"t", "layer"}), ("bidirectional stack", {"t", "layer", "direction"})):
+        page = show(explore(RUNS[name]()))
+        seen = page("Array.from({length: LAST}, (_, i) => {go(i + 1); return $('said').firstChild.textContent})")
+        assert {key for text in seen for key in re.findall(r", (\w+)=", text)} == told
+
+
+def test_the_total_is_shown_as_soon_as_all_uses_have_added(show: Any) -> None:
+    explorer, W, losses = rnn()
+    page = show(explorer)
+    for k in (4, 3, 2, 1):
+        assert page.text("#ledger tfoot td:nth-child(3)") == "–" and page.text("#parts") == "", k
+        page.click("#use")
+    assert page("at.tick < LAST")
+    entry = tuple(explorer.data["parameters"][explorer.data["chosen"]]["entry"])
+    assert numbers(page.text("#ledger tfoot td:nth-child(3)"))[0] == pytest.approx(gradient(W, losses)[entry], rel=1e-3)
+    norms = np.linalg.norm(sum(bptt.explain(E, W).explicit for E in losses))
+    said = re.search(r"‖explicit‖ ([\d.]+)", page.text("#parts"))
+    assert said and float(said[1]) == pytest.approx(norms, rel=6e-3)
+
+
+def test_it_is_said_what_is_summed_which_norms_and_how_entries_are_counted(show: Any) -> None:
+    page = show(rnn()[0])
+    page.click("#end")
+    assert "E = E₁ + … + E₄" in page.text("#why") and "no state goes from one step to another" in page.text("#why")
+    assert "10 cells, one for each loss and use" in page.text("#norms")
+    assert "the 4 terms of this table, one for each use, all losses together" in page.text("#parts")
+    assert "counted from 0" in page.text("#sum") and "(in, out)" in page.text("#sum")
+    assert "crosses no dashed line" in page.text(".legend")
+
+
+def test_a_path_that_is_lit_can_be_seen_and_a_button_fits_the_graph(show: Any) -> None:
+    page = show(rnn()[0])
+    page.resize(1400, 900)
+    page.click("#end")
+    inside = """(list => { const view = $("scroller").getBoundingClientRect();
+      return list.every(x => { const r = x.getBoundingClientRect(); return r.left >= view.left - 1 &&
+        r.right <= view.right + 1 && r.top >= view.top - 1 && r.bottom <= view.bottom + 1; }); })"""
+    boxes = "[...document.querySelectorAll('#graph .box.path:not(.bus)')]"
+    size = page("at.scale")
+    assert size >= 0.9
+    for r, c in ((3, 0), (3, 1), (0, 0), (2, 2)):
+        page(f"$('scroller').scrollTo(0, 0); chooseTerm({r}, {c})")
+        assert page(f"{boxes}.length") >= 8 and page(f"{inside}({boxes})"), (r, c)
+    page("$('scroller').click()")
+    assert page("at.scale") == size and not page("document.querySelectorAll('.path').length")
+    assert not page(f"{inside}([graph])")
+    page.click("#fit")
+    assert page(f"{inside}([graph])") and page("at.scale") < size
+
+
 def test_the_two_parts_can_be_told_apart_and_switched_off(show: Any) -> None:
     explorer, W, losses = rnn()
     page = show(explorer)
@@ -254,7 +411,7 @@ def test_a_node_and_an_edge_tell_all_that_is_known_of_them(show: Any) -> None:
     h = next(i for i, node in enumerate(explorer.data["nodes"]) if node[0] == "h₂")
     page.click(f"[data-node='{h}']")
     said = page.text("#inspected")
-    for part in ("h₂ = tanh z₂", "1 × 4", "layer=0, direction=forward, t=2", "nn/cells.py:", "dE/dh₂", "1 - h₂²",
+    for part in ("h₂ = tanh z₂", "1 × 4", "wheret=2", "nn/cells.py:", "dE/dh₂", "1 - h₂²",
                  "contribution ‖·‖"):
         assert part in said, part
     assert page(f"inspectEdge('e{h}_0'), $('inspected').textContent").startswith("z₂ → h₂")

@@ -9,13 +9,24 @@ from typing import Any
 import viz
 
 from .. import bptt
-from .common import Adder, chosen, described, listing, losses_sum, model_for, model_options, parameter_of, read, say
-from .prove import shorten
+from .common import (
+    Adder,
+    chosen,
+    described,
+    listing,
+    losses_sum,
+    model_for,
+    model_options,
+    parameter_of,
+    read,
+    say,
+    shorten,
+)
 
 
 def verbs(add: Adder) -> None:
-    added = add("explore", explore, "Write a run as one page to be walked through in any browser: forward, then back,\n"
-                "every += and every term. It needs no server, no network and no further file.",
+    added = add("explore", explore, "Write a run as one page to be walked through in any browser.\n"
+                "Forward, then back, every += and every term. It needs no server, no network and no further file.",
                 'tinygrad-rnn explore --cell lstm --text "hello"', files=True)
     model_options(added)
 
@@ -29,11 +40,11 @@ def explore(options: argparse.Namespace) -> tuple[dict[str, Any], bool]:
     read_, predicted = shorten(repr(options.text[:-1])), shorten(repr(options.text[1:]))
     what = described(model.cell, model.layer.num_layers, model.layer.bidirectional)
     page = viz.explore(shown, parameter, model=model, title=f"{what}: reads {read_}, predicts {predicted}")
-    options.out.mkdir(parents=True, exist_ok=True)
-    file = page.write(options.out / "explorer.html")
     if len(shown) * parameter.size > 1000:
         print(f"  proving {parameter.size:,} numbers over {len(losses)} steps …", file=sys.stderr, flush=True)
     proof = bptt.prove(bptt.explain(losses_sum(shown) if len(shown) > 1 else shown[0], parameter))
+    options.out.mkdir(parents=True, exist_ok=True)
+    file = page.write(options.out / "explorer.html")
     size = file.stat().st_size
     say(options, proof)
     listing(options, [f"{file}  ({size / 1000:,.0f} kB): open it in a browser"])

@@ -41,19 +41,21 @@ function choose(p) {
   at.p = p;
   at.cell = null;
   const {label, uses} = chosen(),
-    several = run.losses.length > 1;
+    losses = run.losses.map(([, name]) => name),
+    several = losses.length > 1;
   $("use").textContent = `next ${label}.grad +=`;
   const said = make("span", {});
   said.append(
     `${label} is one array of numbers, and the run reads it ${uses.length === 1 ? "once" : `at ${uses.length} places`}. ` +
       `Nudge it, and it moves at ${uses.length === 1 ? "that place" : "all of them"}: ` +
-      `so d${E}/d${label} is the sum, over the uses k, of what each use does, Σₖ ∂${E}/∂${label}⁽ᵏ⁾. `,
+      `so d${E}/d${label} is the sum, over the uses k, of what each use does, Σₖ ∂${E}/∂${label}⁽ᵏ⁾. ` +
+      (several ? `${E} = ${losses.length > 2 ? `${losses[0]} + … + ${losses.at(-1)}` : losses.join(" + ")}. ` : ""),
   );
   said.append(
-    make("b", {class: "explicit"}, "Explicit (solid)"),
-    several ? ": what a use does to the loss of its own step. " : ": what a use does without any other step. ",
-    make("b", {class: "implicit"}, "Implicit (dashed)"),
-    ": what it does to the losses of other steps, by way of the state; this part is easily forgotten. ",
+    make("b", {class: "explicit"}, "Explicit"),
+    `: on the way from ${several ? "a" : "the"} loss to the use no state goes from one step to another. `,
+    make("b", {class: "implicit"}, "Implicit"),
+    ": some state does; this part is easily forgotten. ",
     "Move the slider: the run goes forward, then every += happens before your eyes.",
   );
   $("why").replaceChildren(said);
@@ -69,12 +71,6 @@ function choose(p) {
     ),
   );
   update([]);
-}
-
-function rescale(factor) {
-  at.scale = Math.max(0.25, Math.min(2, at.scale * factor));
-  graph.setAttribute("width", run.size[0] * at.scale);
-  graph.setAttribute("height", run.size[1] * at.scale);
 }
 
 function start() {
@@ -96,9 +92,17 @@ function start() {
   $("lane").append(...run.lanes.map((lane, i) => make("option", {value: i}, lane.label || `recurrence ${i + 1}`)));
   $("tick").max = LAST;
   drawGraph();
-  rescale(Math.max(0.62, Math.min(0.9, parseFloat(getComputedStyle($("scroller")).maxHeight) / run.size[1])));
+  zoom(Math.max(0.9, Math.min(1.3, parseFloat(getComputedStyle($("scroller")).maxHeight) / run.size[1])));
   choose(at.p);
   update();
+  bring(nodes[chosen().uses[0].edges[0][0]]);
+
+  const staying = [document.querySelector("nav"), $("picture")];
+  new ResizeObserver(() => {
+    const [nav, picture] = staying.map(x => (getComputedStyle(x).position === "sticky" ? x.offsetHeight : 0));
+    document.documentElement.style.setProperty("--nav", `${nav}px`);
+    document.documentElement.style.setProperty("--above", `${nav + picture + 8}px`);
+  }).observe(staying[1]);
 
   $("tick").addEventListener("input", event => go(+event.target.value));
   $("start").addEventListener("click", () => go(0));
@@ -112,14 +116,16 @@ function start() {
     drawStates();
   });
   for (const kind of ["explicit", "implicit"])
-    $(kind).addEventListener("change", event => {
-      graph.classList.toggle(`no-${kind}`, !event.target.checked);
+    $(kind).addEventListener("change", () => {
+      graph.classList.toggle("no-implicit", !$("implicit").checked);
       fillLedger();
       drawMaps();
     });
   $("cut").addEventListener("change", event => {
     at.cut = event.target.value === "" ? null : run.cuts[+event.target.value];
     const cell = at.cell;
+    $("cut-said").hidden = !at.cut;
+    showPath([]);
     markCuts();
     fillLedger();
     drawMaps();
@@ -140,8 +146,9 @@ function start() {
   $("show").addEventListener("click", () => {
     if (hidden()) answer(null);
   });
-  $("smaller").addEventListener("click", () => rescale(1 / 1.25));
-  $("larger").addEventListener("click", () => rescale(1.25));
+  $("smaller").addEventListener("click", () => zoom(at.scale / 1.25));
+  $("larger").addEventListener("click", () => zoom(at.scale * 1.25));
+  $("fit").addEventListener("click", () => zoom(filling(graph.viewBox.baseVal)));
 
   // what the pointer is at
   const view = $("scroller"); // not the picture itself, which a listener for focus would make one more stop
@@ -192,16 +199,17 @@ function start() {
   const rowOf = event => event.target.closest("tbody tr");
   const lightUse = event => {
     const row = rowOf(event);
-    if (row)
-      showPath(
-        row.line.edges.flatMap(([node, i]) => [
-          `n${node}`,
-          `e${node}_${i}`,
-          `d${node}_${i}`,
-          `n${chosen().node}`,
-          `b${chosen().node}`,
-        ]),
-      );
+    if (!row) return;
+    showPath(
+      row.line.edges.flatMap(([node, i]) => [
+        `n${node}`,
+        `e${node}_${i}`,
+        `d${node}_${i}`,
+        `n${chosen().node}`,
+        `b${chosen().node}`,
+      ]),
+    );
+    reveal();
   };
   for (const name of ["pointerover", "focusin"]) $("ledger").addEventListener(name, lightUse);
   for (const name of ["pointerleave", "focusout"]) $("ledger").addEventListener(name, () => showPath([]));

@@ -121,6 +121,7 @@ function drawMaps() {
     "a row for each loss, a column for each use";
   const s = at.cut?.after,
     inRun = at.cut && sequenceOf(p.uses[0].edges[0][0]) === sequenceOf(run.losses[0][0]);
+  const stands = (r, c) => p.kinds[r][c] !== "." || couldReach(p, r, c);
   const past = (list, time) => list.filter(x => (time(x) ?? 0) <= s).length;
   chooseTerm = drawMap($("terms"), {
     rows: run.losses.map(([, label]) => label),
@@ -128,7 +129,7 @@ function drawMaps() {
     at: (r, c) => {
       const kind = p.kinds[r][c],
         norm = cell(at.p, r, c)[0];
-      if (kind === "." && !couldReach(p, r, c)) return null;
+      if (!stands(r, c)) return null;
       return {norm, kind, off: kind === "e" ? !explicitOn : kind === "i" ? !implicitOn : !explicitOn && !implicitOn};
     },
     label:
@@ -141,10 +142,13 @@ function drawMaps() {
     cutline: inRun ? [past(run.losses, x => x[2]), past(p.uses, x => x.k)] : undefined,
   });
   drawStates();
-  const sums = p.A.flat().reduce((a, b) => a + b, 0);
+  const terms = run.losses.flatMap((_, r) => p.uses.map((_, c) => (stands(r, c) ? [cell(at.p, r, c)[0]] : [])).flat());
+  const sums = terms.reduce((a, b) => a + b, 0),
+    whole = at.cut ? at.cut.parameters[at.p][2] : p.norms[0];
   $("norms").textContent =
-    `${rim(p)} The norms of all terms sum to ${size(sums)}, ` +
-    `the norm of their sum, ‖${p.label}.grad‖, is ${size(p.norms[0])}: terms that point different ways cancel.`;
+    `${rim(p)} ${at.cut ? `With ${at.cut.name}: t` : "T"}he norms of the terms of this map, ` +
+    `${terms.length} cells, one for each ${run.losses.length > 1 ? "loss and use" : "use"}, sum to ${size(sums)}; ` +
+    `the norm of their sum, ‖${p.label}.grad‖, is ${size(whole)}: terms that point different ways cancel.`;
 }
 /** Does any path lead from the use to the loss? A term of exactly 0 on a path is worth a cell, and a word why. */
 function couldReach(p, r, c) {
@@ -171,8 +175,8 @@ function rim(p) {
   const kinds = p.kinds.join("");
   if (!kinds.includes("i") && !kinds.includes("b")) return "All of it is explicit: blue, with a solid rim.";
   return (
-    (kinds.includes("e") ? "Solid blue rim: explicit, straight from the loss. " : "") +
-    "Dashed rim: implicit, back through states." +
+    (kinds.includes("e") ? "Solid blue rim: explicit, no dashed line on its way. " : "") +
+    "Dashed rim: implicit, back through the states of other steps." +
     (kinds.includes("b") ? " Some cells are both." : "")
   );
 }
@@ -226,7 +230,8 @@ function drawStates() {
 function statesOn(on) {
   const steps = new Map();
   for (const x of on) if (x.state) steps.set(x.scope, [...(steps.get(x.scope) ?? []), x]);
-  return [...steps.values()].map(each => ({
+  return [...steps].map(([scope, each]) => ({
+    scope,
     each,
     name:
       each.length > 1
@@ -237,66 +242,100 @@ function statesOn(on) {
         : each[0].label,
   }));
 }
+/** Does every way from `target` back to one of `ends`, nodes, lead through one of these states? */
+function separates({each}, on, target, ends) {
+  const inside = new Set(on.map(x => x.id)),
+    walls = new Set(each.map(x => x.id)),
+    found = new Set(walls.has(target) ? [] : [target]);
+  for (const id of found)
+    nodes[id].inputs.forEach((y, i) => {
+      if (inside.has(y) && !walls.has(y) && open(nodes[id], i)) found.add(y);
+    });
+  return !ends.some(id => found.has(id));
+}
+/** The ways from `target` back to `uses`: how many, and how many dashed lines they cross, at least and at most. */
+function waysBack(uses, on, target) {
+  const found = new Map([[target, {count: 1, least: 0, most: 0}]]),
+    none = {count: 0, least: Infinity, most: 0};
+  const add = (a, b, carried) => ({
+    count: a.count + b.count,
+    least: Math.min(a.least, b.least + carried),
+    most: Math.max(a.most, b.most + carried),
+  });
+  for (const x of on)
+    x.inputs.forEach((y, i) => {
+      if (open(x, i)) found.set(y, add(found.get(y) ?? none, found.get(x.id), x.carried.includes(i)));
+    });
+  return uses
+    .filter(([node, i]) => found.has(node) && open(nodes[node], i))
+    .reduce((sum, [node, i]) => add(sum, found.get(node), nodes[node].carried.includes(i)), none);
+}
+function sayWays({count, least, most}) {
+  const lines = n => (n === 0 ? "no dashed line" : `${n} dashed line${n > 1 ? "s" : ""}`);
+  const way = count === 1 ? "its way back crosses" : "each of its ways back crosses";
+  return least === most ? `: ${way} ${lines(most)}. ` : `: its ways back cross from ${least} to ${lines(most)}. `;
+}
 
 function sayTerm(r, c) {
   const p = chosen(),
     {k, edges} = p.uses[c],
     [loss, name] = run.losses[r],
-    [norm, entry] = cell(at.p, r, c),
-    kind = p.kinds[r][c];
-  const on = lightPath(edges, loss);
-  if (on.length) bring(nodes[edges[0][0]]);
-  const states = statesOn(on),
+    [norm, entry] = cell(at.p, r, c);
+  const on = lightPath(edges, loss),
+    ends = edges.map(([node]) => node),
+    states = statesOn(on),
     W = use(p, k),
-    names = states.map(x => x.name);
-  const factors = [
-    ...[name, ...names].slice(0, -1).map((from, j) => `∂${from}/∂${names[j]}`),
-    `∂⁺${[name, ...names].at(-1)}/∂${p.label}`,
+    term = `∂${name}/∂${W}`;
+  if (on.length && !reveal()) bring(nodes[ends[0]]);
+  const lanes = new Set(states.map(({each}) => laneOf(each[0])));
+  const single = states.every(state => separates(state, on, loss, ends)),
+    chain = single && lanes.size < 2;
+  const own = states.find(({scope}) => ends.every(id => nodes[id].scope === scope));
+  const names = [name, ...(chain ? states.map(state => state.name) : [])];
+  const factors = chain
+    ? [...names.slice(1).map((to, j) => `∂${names[j]}/∂${to}`), `∂⁺${names.at(-1)}/∂${p.label}`]
+    : own && separates(own, on, loss, ends)
+      ? [`d${name}/d${own.name}`, `∂⁺${own.name}/∂${p.label}`]
+      : [];
+  const product = (factors.length > 8 ? [...factors.slice(0, 3), "…", ...factors.slice(-3)] : factors).join(" · ");
+  // a chain has a factor for every state; where they stand on several ways, or in several lanes, it is none
+  const deltas = at.cut ? [] : states.map(({each, name: state}) => [`d${name}/d${state}`, ...deltaOf(r, each)]);
+  const rows = deltas.map((row, j) => [chain ? `${j ? "· " : ""}${factors[j]}` : "", ...row]);
+  const shown = rows.length > 12 ? [...rows.slice(0, 5), ["", "…", "", ""], ...rows.slice(-5)] : rows;
+  const last = [
+    chain ? `${rows.length ? "· " : ""}${factors.at(-1)}` : "",
+    term + entryName(p),
+    number(entry),
+    `‖·‖ ${size(norm)}`,
   ];
-  const formula = factors.length > 8 ? [...factors.slice(0, 3), "…", ...factors.slice(-3)] : factors;
-  const rows = at.cut
-    ? []
-    : states.map(({each, name: state}, j) => [factors[j], `d${name}/d${state}`, ...deltaOf(r, each)]);
-  const shown = rows.length > 12 ? [...rows.slice(0, 5), ["…", "", "", ""], ...rows.slice(-5)] : rows;
-  const last =
+  const why =
     norm || !edges.length
       ? ""
       : at.cut && p.A[r][c]
         ? "0: the cut lies across every way."
         : whyZero(nodes[edges[0][0]], edges[0][1]);
-  const table = make(
-    "table",
-    {},
-    ...[...shown, [factors.at(-1), `∂${name}/∂${W}${entryName(p)}`, number(entry), `‖·‖ ${size(norm)}`]].map(
-      ([factor, what, text, size], j) =>
-        make(
-          "tr",
-          {},
-          make("td", {}, j && factor !== "…" ? `· ${factor}` : factor),
-          make("td", {}, what && `→ ${what}${text && ` = ${text}`}`),
-          make("td", {}, size),
-        ),
-    ),
-  );
-  const row = p.A[r].reduce((a, b) => a + b, 0),
-    crossed = on.reduce((n, x) => n + x.carried.filter(i => on.some(y => y.id === x.inputs[i])).length, 0);
+  const line = ([factor, what, text, size]) =>
+    make(
+      "tr",
+      {},
+      make("td", {}, factor),
+      make("td", {}, `${factor && "→ "}${what}${text && ` = ${text}`}`),
+      make("td", {}, size),
+    );
+  const ways = waysBack(edges, on, loss),
+    kind = ways.most === 0 ? "explicit" : ways.least === 0 ? "both" : "implicit";
+  const sum = p.uses.reduce((found, _, column) => found + cell(at.p, r, column)[0], 0),
+    whole = `the norm of their sum, ‖d${name}/d${p.label}‖, is ${size(p.rows[r])}`;
   $("cell").replaceChildren(
-    make("p", {class: "formula"}, `∂${name}/∂${W} = ${on.length ? formula.join(" · ") : "0"}`),
-    table,
+    make("p", {class: "formula"}, `${term}${on.length ? product && ` = ${product}` : " = 0"}`),
+    make("table", {}, ...(on.length ? [...shown, last].map(line) : [])),
     make(
       "p",
       {},
-      on.length ? badge({e: "explicit", i: "implicit", b: "both"}[kind] ?? (crossed ? "implicit" : "explicit")) : "",
-      on.length
-        ? crossed
-          ? `: its way back crosses ${crossed} dashed line${crossed > 1 ? "s" : ""}. `
-          : ": its way back crosses no dashed line. "
-        : "",
-      last,
-      last
-        ? ""
-        : `The norms of all the terms of ${name} sum to ${size(row)}; ` +
-            `the norm of their sum, ‖d${name}/d${p.label}‖, is ${size(p.rows[r])}.`,
+      ...(on.length ? [badge(kind), sayWays(ways)] : []),
+      on.length && !single ? "A sum over several ways: the derivatives above are no factors of one product. " : "",
+      why || `The norms of all the terms of ${name} sum to ${size(sum)}`,
+      why ? "" : at.cut ? `, with ${at.cut.name}.` : `; ${whole}.`,
     ),
   );
 }
@@ -319,20 +358,24 @@ function deltaOf(row, each) {
 }
 
 function sayJacobian(lane, n, m, name) {
-  const on = lightPath([], lane.states[n].at(-1), lane.states[m]),
+  const [target, from] = [lane.states[n].at(-1), lane.states[m]],
+    on = lightPath([], target, from),
     J = lane.J;
-  const all = new Set(on);
+  if (on.length && !reveal()) bring(nodes[target]);
+  const between = statesOn(on).filter(({each}) => !each.some(x => x.id === target || from.includes(x.id)));
+  const chain = between.every(state => separates(state, on, target, from));
   const steps = Array.from({length: n - m}, (_, j) => [n - j, n - j - 1]);
   const factors = steps.map(([a, b]) => `∂${name(a)}/∂${name(b)}`),
     sizes = steps.map(([a, b]) => J[a][b]);
   const fold = list => (list.length > 8 ? [...list.slice(0, 3), "…", ...list.slice(-3)] : list);
   const bound = sizes.reduce((a, b) => a * b, 1),
-    gone = all.size === 0;
+    gone = on.length === 0;
   $("cell").replaceChildren(
     make(
       "p",
       {class: "formula"},
-      `∂${name(n)}/∂${name(m)} = ${gone ? "0: the cut lies between them" : fold(factors).join(" · ")}`,
+      `∂${name(n)}/∂${name(m)}` +
+        (gone ? " = 0: the cut lies between them" : chain ? ` = ${fold(factors).join(" · ")}` : ""),
     ),
     make(
       "p",
@@ -340,7 +383,9 @@ function sayJacobian(lane, n, m, name) {
       gone
         ? ""
         : `‖·‖ = ${size(J[n][m])}` +
-            (steps.length > 1
+            (!chain
+              ? "; some ways pass by a state between them, so it is no product of the steps."
+              : steps.length > 1
               ? `; the factors alone have the norms ${fold(sizes.map(size)).join(" · ")}, ` +
             `whose product ${size(bound)} is an upper bound.`
               : "."),

@@ -88,8 +88,11 @@ function paintBox(x) {
   if (!box.gradient) return;
   if (box.bus) {
     const p = parameters.findIndex(p => p.node === x.id);
-    const cutTotal = at.cut && p >= 0 && tick === LAST ? at.cut.parameters[p][0] : null;
-    write(box.gradient, `${x.label}.grad = ${g === undefined ? (x.requires ? "–" : "none") : brief(cutTotal ?? g)}`);
+    const [total] = (p >= 0 && at.cut?.parameters[p]) || [];
+    let told = x.requires ? "–" : "none";
+    if (g !== undefined && total === undefined) told = brief(g);
+    else if (g !== undefined) told = allAdded(parameters[p], tick) ? brief(total) : "…"; // a cut has but the whole
+    write(box.gradient, `${x.label}.grad = ${told}`);
   } else if (!x.requires) write(box.gradient, "");
   else if (g === undefined) write(box.gradient, "∇ –");
   else write(box.gradient, cut === undefined ? `∇ ${brief(g)}` : `cut: ‖∇‖ ${size(cut)}`);
@@ -141,11 +144,12 @@ function bring(x, dot) {
   if (top < scroller.scrollTop + 40 || top > scroller.scrollTop + h - 40) scroller.scrollTop = top - h / 2;
 }
 
+/** Does the gradient pass along this edge, or is it cut? */
+const open = (x, i) => !at.cut?.edges.some(edge => edge[0] === x.id && edge[1] === i);
+
 /** Light all ways from `uses`, edges [node, i], to `target`; returns the nodes on them. Cut edges lead nowhere. */
 function lightPath(uses, target, from = []) {
-  const cut = new Set((at.cut?.edges ?? []).map(edge => edge.join("_")));
-  const after = new Set([...uses.filter(edge => !cut.has(edge.join("_"))).map(([node]) => node), ...from]);
-  const open = (x, i) => !cut.has(`${x.id}_${i}`);
+  const after = new Set([...uses.filter(([node, i]) => open(nodes[node], i)).map(([node]) => node), ...from]);
   for (const x of nodes) if (x.inputs.some((y, i) => after.has(y) && open(x, i))) after.add(x.id);
   const on = new Set(after.has(target) ? [target] : []);
   for (const x of [...nodes].reverse())
@@ -168,6 +172,51 @@ function showPath(ids) {
   path = ids.map(id => parts.get(id)).filter(Boolean);
   for (const part of path) part.classList.add("path");
   graph.classList.toggle("lighting", path.length > 0);
+  if (!path.length) drawAt(at.zoom);
+}
+
+// ---- how large it is
+/** Draw at a scale, the middle of what is seen where it was. */
+function drawAt(scale) {
+  if (scale === at.scale) return;
+  const view = $("scroller"),
+    factor = scale / at.scale,
+    {clientWidth: w, clientHeight: h} = view;
+  const [left, top] = [(view.scrollLeft + w / 2) * factor - w / 2, (view.scrollTop + h / 2) * factor - h / 2];
+  at.scale = scale;
+  graph.setAttribute("width", run.size[0] * scale);
+  graph.setAttribute("height", run.size[1] * scale);
+  view.scrollTo(left, top);
+}
+/** The size that the reader asks for: what a path needs that is lit is less lasting. */
+function zoom(scale) {
+  at.zoom = Math.max(SMALLEST, Math.min(2, scale));
+  drawAt(at.zoom);
+}
+const SMALLEST = 0.25,
+  LEGIBLE = 0.5,
+  MARGIN = 24;
+/** The scale at which so much of the picture fills what is seen of it. */
+const filling = ({width, height}) =>
+  Math.min(...[[$("scroller").clientWidth, width], [$("scroller").clientHeight, height]].map(([a, b]) => a / b));
+/** Show all of the path that is lit, smaller if need be; false where it would be too small to be read. */
+function reveal() {
+  const ends = path
+    .filter(part => !part.matches(".bus")) // a parameter's line runs through the whole picture
+    .map(part => part.getBBox())
+    .map(({x, y, width, height}) => [x, y, x + width, y + height]);
+  const [x, y] = [0, 1].map(j => Math.min(...ends.map(end => end[j])) - MARGIN),
+    [right, bottom] = [2, 3].map(j => Math.max(...ends.map(end => end[j])) + MARGIN);
+  const scale = Math.min(at.zoom, filling({width: right - x, height: bottom - y})),
+    view = $("scroller");
+  drawAt(Math.max(scale, Math.min(LEGIBLE, at.zoom)));
+  const inside = (from, to, start, length) => from * at.scale >= start && to * at.scale <= start + length;
+  if (scale < at.scale) return false;
+  if (!inside(x, right, view.scrollLeft, view.clientWidth))
+    view.scrollLeft = ((x + right) / 2) * at.scale - view.clientWidth / 2;
+  if (!inside(y, bottom, view.scrollTop, view.clientHeight))
+    view.scrollTop = ((y + bottom) / 2) * at.scale - view.clientHeight / 2;
+  return true;
 }
 
 function markCuts() {

@@ -56,6 +56,8 @@ const parameters = run.parameters.map(({A, entries, rows, sums, norms, uses, ...
   norms: real(norms),
   uses: real(uses).map(([k, edges, entry, explicit, norm]) => ({k, edges, entry, explicit, norm})),
 }));
+/** Have all uses of a parameter added what they add? */
+const allAdded = (p, tick) => p.uses.every(use => use.at <= tick);
 for (const lane of run.lanes) lane.J = real(lane.J);
 for (const cut of run.cuts) cut.parameters = real(cut.parameters);
 const flows = new Map(); // "node_i" → what flowed back through that edge, and at which tick
@@ -78,6 +80,24 @@ backward.forEach((tick, place) => {
 const tickOf = new Map(backward.map((tick, place) => [tick.node.id, N + 1 + place]));
 for (const p of parameters)
   for (const use of p.uses) use.at = Math.max(...use.edges.map(([node]) => tickOf.get(node) ?? LAST));
+
+/** A scope as its parts: layer=0, direction=forward, t=4. */
+const partsOf = scope => scope.split(/, (?=\w+=)/);
+const isStep = part => part.startsWith("t=");
+const laneOf = x =>
+  partsOf(x.scope)
+    .filter(part => !isStep(part))
+    .join(", ");
+const everywhere = new Map(); // layer, direction, … → all of them that the run has
+for (const part of ran.flatMap(x => partsOf(x.scope))) {
+  const name = part.split("=", 1)[0];
+  everywhere.set(name, (everywhere.get(name) ?? new Set()).add(part));
+}
+/** Where a node belongs: its step, and of layer, direction and sequence what the run has several of. */
+const whereOf = x =>
+  partsOf(x.scope)
+    .filter(part => isStep(part) || everywhere.get(part.split("=", 1)[0])?.size > 1)
+    .join(", ");
 
 // ----------------------------------------------------------------------------------------------------- how it is said
 const SUB = "₀₁₂₃₄₅₆₇₈₉",
@@ -173,7 +193,7 @@ const gradientName = x =>
 const entryName = p => (p.entry.length ? `[${p.entry.join(",")}]` : "");
 
 // ------------------------------------------------------------------------------------------------------ where we are
-const at = {tick: 0, p: run.chosen, cut: null, shown: new Set(), cell: null, lane: 0, scale: 1, decimals: 4};
+const at = {tick: 0, p: run.chosen, cut: null, shown: new Set(), cell: null, lane: 0, zoom: 1, scale: 0, decimals: 4};
 const chosen = () => parameters[at.p];
 const hidden = () => $("predict").checked && at.tick > 0 && !at.shown.has(at.tick) && questionOf(at.tick) !== null;
 /** The last tick whose numbers may be seen. */

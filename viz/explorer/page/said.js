@@ -31,7 +31,7 @@ function sayTick() {
   if (tick <= N) {
     const x = ran[tick - 1];
     return said.replaceChildren(
-      make("p", {class: "quiet"}, `forward ${tick} of ${N}${x.scope && `, ${x.scope}`}`),
+      make("p", {class: "quiet"}, `forward ${tick} of ${N}${whereOf(x) && `, ${whereOf(x)}`}`),
       make("p", {class: "big"}, x.equation),
       ...[...new Set(x.inputs)].map(y =>
         make("div", {class: "edge"}, `reads ${nodes[y].label} = ${full(nodes[y].value)}`),
@@ -41,7 +41,7 @@ function sayTick() {
   }
   const {node, incoming, edges} = backward[tick - N - 1];
   said.replaceChildren(
-    make("p", {class: "quiet"}, `backward ${tick - N} of ${backward.length}${node.scope && `, ${node.scope}`}`),
+    make("p", {class: "quiet"}, `backward ${tick - N} of ${backward.length}${whereOf(node) && `, ${whereOf(node)}`}`),
     make("p", {class: "big"}, `back through ${node.equation}`),
     make("p", {}, `comes in: g = ${gradientName(node)} = ${full(incoming)}`),
     ...[...edges]
@@ -125,7 +125,7 @@ function inspect(x) {
       ],
       ["shape", array(x.value).shape.join(" × ") || "one number"],
       ["equation", x.equation || "a leaf: given, not computed"],
-      ["where", x.scope || "outside the steps"],
+      ["where", whereOf(x) || "outside the steps"],
     ];
   if (x.source) rows.push(["made in", x.source]);
   const list = make("dl", {}, ...rows.flatMap(([name, text]) => [make("dt", {}, name), make("dd", {}, text)]));

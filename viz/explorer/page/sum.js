@@ -128,6 +128,7 @@ function paintLedger() {
   if (reached !== ledgerAt) $("ledger").parentElement.scrollTop = last ? last.offsetTop - 60 : 0;
   ledgerAt = reached;
   const count = rows.filter(row => row.line.at <= tick).length,
+    done = allAdded(p, tick),
     name = `${p.label}.grad${entryName(p)}`;
   const parts = [$("explicit").checked, $("implicit").checked];
   const which =
@@ -155,11 +156,11 @@ function paintLedger() {
       aligned(sumOf(rows, "own")),
       aligned(sumOf(rows, "behind")),
     ].map((text, j) =>
-      make("td", {class: ["", "fall", "", "explicit", "implicit"][j]}, tick === LAST || j < 2 ? text : "–"),
+      make("td", {class: ["", "fall", "", "explicit", "implicit"][j]}, done || j < 2 ? text : "–"),
     ),
   );
   $("ledger").tFoot.replaceChildren(foot);
-  $("parts").textContent = tick === LAST ? wholeGradient(p) : "";
+  $("parts").textContent = done ? wholeGradient(p) : "";
 }
 const signed = (x, place) =>
   place ? `${x < 0 ? "− " : "+ "}${aligned(x).replace(/^[+−]/, "")}` : aligned(x).replace("+", "");
@@ -172,7 +173,8 @@ function wholeGradient(p) {
     `The whole of ${p.label}.grad (${array(p.total).shape.join(" × ") || "one number"}): ` +
     `‖total‖ ${size(p.norms[0])}, ` +
     `‖explicit‖ ${size(p.norms[1])}, ‖implicit‖ ${size(p.norms[2])}. ` +
-    `Entries add up; norms do not: the norms of the terms sum to ${size(terms)}.`;
+    `Entries add up; norms do not: those of the ${p.uses.length} terms of this table, one for each use` +
+    `${run.losses.length > 1 ? ", all losses together" : ""}, sum to ${size(terms)}.`;
   return at.cut
     ? `With ${at.cut.name}: ‖${p.label}.grad‖ = ${size(cutNorm)}, ` +
         `${p.label}.grad${entryName(p)} = ${number(at.cut.parameters[at.p][1])}; ` +

@@ -22,6 +22,7 @@ from .model import SIDES, Model
 
 Reduction = Literal["sum", "mean"]
 AGREE = 1e-10  # engine and plain NumPy must, by the largest entry
+UNIT = 1e-12  # how far from 1 rounding may take the sum of probabilities: only where it is 1 is dE/dq = ŷ - y
 WAYS: tuple[Direction, Direction] = ("forward", "backward")
 
 
@@ -34,7 +35,8 @@ class Case:
     (T, B); targets: ids (T, B), or rows of probabilities (T, B, V). state: h_0 (B, H), or (h_0, c_0), of a layer with
     its axis of cells in front; None asks the cells. reduction: over the steps, batch: over the rows, 'sum' or 'mean'.
 
-    Raises TypeError for other models, ValueError for shapes that do not fit and for anything but float64.
+    Raises TypeError for other models, IndexError for ids that are none, ValueError for shapes that do not fit, floats
+    other than float64, numbers that are not finite, and rows of targets that are no probabilities.
     """
 
     layer: Cell | Recurrent
@@ -54,8 +56,8 @@ class Case:
             raise TypeError("doctor: a layer with batch_first; expected the steps in front, xs (T, B, D)")
         kinds = [numpy_cell(cell) for cell in self.cells]
         parameters = [*self.layer.parameters(), *self.head.parameters()]
-        if wrong := [f"{p.name} is {p.dtype}" for p in parameters if p.dtype != np.float64]:
-            raise ValueError(f"doctor: {', '.join(wrong)}; expected float64, for mistakes are told apart to 1e-8")
+        for p in parameters:
+            exact(f"doctor: {p.name}", p)
         H, expected = self.cells[0].hidden_size, len(kinds) * self.cells[0].hidden_size
         if self.head.V.shape[0] != expected:
             raise ValueError(f"doctor: a head for {self.head.V.shape[0]} features; expected {expected}, which is "
@@ -79,7 +81,7 @@ class Case:
     @cached_property
     def x(self) -> Array:
         """(T, B, D), ids as one-hot rows."""
-        xs = np.asarray(self.xs.data if isinstance(self.xs, Tensor) else self.xs)
+        xs = exact("doctor: x", self.xs)
         D = self.cells[0].input_size
         if xs.dtype.kind in "iu" and xs.ndim == 2:
             if xs.size and not (xs.min() >= 0 and xs.max() < D):
@@ -93,7 +95,7 @@ class Case:
     @cached_property
     def y(self) -> Array:
         """(T, B, V), ids as one-hot rows."""
-        y, (T, B, _), V = np.asarray(self.targets), self.x.shape, self.head.V.shape[1]
+        y, (T, B, _), V = exact("doctor: y", self.targets), self.x.shape, self.head.V.shape[1]
         if y.dtype.kind in "iu" and y.shape == (T, B):
             if not (y.min() >= 0 and y.max() < V):
                 raise IndexError(f"doctor: targets from {y.min()} to {y.max()}; expected 0 to {V - 1}")
@@ -101,6 +103,11 @@ class Case:
         if y.shape != (T, B, V):
             raise ValueError(f"doctor: targets of shape {y.shape}; expected ids ({T}, {B}), or probabilities "
                              f"({T}, {B}, {V})")
+        off = (y < 0).any(-1) | (np.abs(y.sum(-1) - 1) > UNIT)
+        if off.any():
+            t, row = np.argwhere(off)[0]
+            raise ValueError(f"doctor: y[{t}, {row}] is {y[t, row]}, of sum {y[t, row].sum():.17g}; expected "
+                             "probabilities, none negative and of sum 1")
         found: Array = y.astype(np.float64)
         return found
 
@@ -124,11 +131,12 @@ class Case:
             parts = [part if isinstance(part, tuple) else (part,) for part in made]
         else:
             whole = self.state if isinstance(self.state, tuple | list) else (self.state,)
-            arrays = [np.asarray(part.data if isinstance(part, Tensor) else part, np.float64) for part in whole]
+            arrays = [exact(f"doctor: {name}_0", part).astype(np.float64)
+                      for name, part in zip(cells[0].states, whole)]
             if not isinstance(self.layer, Recurrent):
                 arrays = [array[None] for array in arrays]
             expected = (len(cells), B, cells[0].hidden_size)
-            if len(arrays) != len(cells[0].states) or any(array.shape != expected for array in arrays):
+            if len(whole) != len(cells[0].states) or any(array.shape != expected for array in arrays):
                 shape = expected if isinstance(self.layer, Recurrent) else expected[1:]
                 raise ValueError(f"doctor: a state of shapes {[np.shape(part) for part in whole]}; expected {shape} "
                                  f"for {' and '.join(cells[0].states)}")
@@ -181,10 +189,13 @@ class Case:
         return found
 
     def truth(self) -> Arrays:
-        """The gradient by the engine, to which the doctor's plain NumPy has agreed; RuntimeError if it does not."""
+        """The gradient by the engine, to which the doctor's plain NumPy has agreed; RuntimeError if it does not.
+
+        Raises ValueError where it is not finite, as ReLU's may be.
+        """
         by_engine, by_hand = self.engine(), terms(self.model, self.names)
         for name in self.names:
-            ours, theirs = by_engine[name], by_hand[name].sum(0)
+            ours, theirs = exact(f"doctor: the true gradient of {name}", by_engine[name]), by_hand[name].sum(0)
             size = max(np.abs(ours).max(initial=0.0), np.abs(by_hand[name]).max(initial=0.0))
             if not np.abs(ours - theirs).max(initial=0.0) <= AGREE * size:
                 raise RuntimeError(f"doctor: engine and plain NumPy disagree about {name} by "
@@ -196,6 +207,8 @@ class Case:
         cell = self.cells[0]
         kind = {RNNCell: "rnn", LSTMCell: "lstm", GRUCell: "gru"}[type(cell)]
         words = {"cell": kind, "reduction": self.reduction, "batch": self.batch}
+        if self.learned:
+            words["initial"] = "learned"
         if isinstance(cell, RNNCell):
             words["nonlinearity"] = cell.nonlinearity
         if isinstance(cell, GRUCell):
@@ -204,15 +217,18 @@ class Case:
 
     @classmethod
     def load(cls, path: str | Path) -> Case:
-        """Read what `save` wrote. Raises ValueError, naming them, for entries that are missing."""
+        """Read what `save` wrote. Raises ValueError, naming them, for entries that are missing or do not fit."""
         file = load(path)
 
-        def entry(name: str) -> Array:
+        def entry(name: str, axes: str = "") -> Array:
             if name not in file:
                 raise ValueError(f"{path} is no case: {name} is missing; it holds {', '.join(file)}")
-            return file[name]
+            found = file[name]
+            if axes and found.ndim != len(axes.split(", ")):
+                raise ValueError(f"{path}: {name} of shape {found.shape}; expected ({axes})")
+            return exact(f"{path}: {name}", found) if found.dtype.kind != "U" else found
 
-        kind, both = str(entry("cell")), "h_0'" in file
+        kind, both, learned = str(entry("cell")), "h_0'" in file, "initial" in file
         kinds: dict[str, type[Cell]] = {"rnn": RNNCell, "lstm": LSTMCell, "gru": GRUCell}
         if kind not in kinds:
             raise ValueError(f"{path}: cell {kind!r}; expected {', '.join(kinds)}")
@@ -224,19 +240,39 @@ class Case:
                         "update": str(entry("update"))}
         if kind == "lstm":
             settings["peepholes"] = "p_f" in file
-        D, rng = entry("x").shape[-1], np.random.default_rng(0)
-        H, V = entry("h_0").shape[-1], entry("V").shape[-1]
+        if learned:
+            if (initial := str(entry("initial"))) != "learned":
+                raise ValueError(f"{path}: initial {initial!r}; expected 'learned', or none where the state is given")
+            settings["initial"] = initial
+        D, rng = entry("x", "T, B, D").shape[-1], np.random.default_rng(0)
+        H, V = entry("h_0", "B, H").shape[-1], entry("V", "H, V").shape[-1]
         bias = {"rnn": "b", "lstm": "b_f", "gru": "b_n"}[kind] in file
         layer = Recurrent(kinds[kind], D, H, bidirectional=both, bias=bias, rng=rng, **settings)
         for side, cell in zip(SIDES, layer.cells.values()):
-            cell.load_state_dict({name: entry(f"{name}{side}") for name in parameters_of(cell)})
+            own = {name: entry(f"{name}{side}") for name in parameters_of(cell)}
+            for name in (f"{s}_0" for s in cell.states if learned):  # the same in all rows
+                rows = np.unique(entry(f"{name}{side}", "B, H"), axis=0)
+                if len(rows) != 1:
+                    raise ValueError(f"{path}: {len(rows)} different rows of {name}{side}; expected one: it is learned")
+                own[name] = rows[0]
+            cell.load_state_dict(own)
         head = Linear(H * (1 + both), V, bias="c" in file, rng=rng)
         head.load_state_dict({name: entry(name) for name, _ in head.named_parameters()})
-        parts = [np.stack([entry(f"{name}_0{side}") for side, _ in zip(SIDES, layer.cells)])
-                 for name in kinds[kind].states]
+        state = None if learned else tuple(np.stack([entry(f"{name}_0{side}") for side, _ in zip(SIDES, layer.cells)])
+                                           for name in kinds[kind].states)
         reduction, batch = str(entry("reduction")), str(entry("batch"))
-        return cls(layer, head, entry("x"), entry("y"), tuple(parts) if len(parts) > 1 else parts[0],
-                   reduction, batch)  # type: ignore[arg-type]
+        return cls(layer, head, entry("x"), entry("y"), state, reduction, batch)  # type: ignore[arg-type]
+
+
+def exact(what: str, given: Any) -> Array:
+    """An array of float64 or of whole numbers; ValueError for other numbers, and for what is not finite."""
+    array = np.asarray(given.data if isinstance(given, Tensor) else given)
+    if not issubclass(array.dtype.type, np.float64 | np.integer | np.bool_):
+        raise ValueError(f"{what} is {array.dtype}; expected float64, for mistakes are told apart to 1e-8")
+    if not np.isfinite(array).all():
+        place = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
+        raise ValueError(f"{what} holds {array[place]} at {place}; expected finite numbers")
+    return array
 
 
 def parameters_of(cell: Cell) -> list[str]:

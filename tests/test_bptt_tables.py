@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -277,6 +278,28 @@ def test_a_use_that_contributes_exactly_0_is_explained() -> None:
     assert "exactly 0" not in str(example())
 
 
+def test_the_matrix_says_why_a_column_and_a_row_are_0() -> None:
+    for initial, why in ((0.0, True), (1.0, False)):
+        m = Model(initial=initial)
+        text = unwrapped(terms(m.losses, m.parameters["W"]))
+        assert ("What is used at k = 1 contributes exactly 0: what W multiplies there is 0" in text) is why
+        assert ("No other use leads to E₁, so its row is 0 too" in text) is why
+        assert "exactly 0" not in unwrapped(terms(m.losses, m.parameters["U"]))
+    m = Model(initial=0.0)
+    assert "its row is 0" not in unwrapped(terms(m.losses[1:], m.parameters["W"]))
+
+
+@pytest.mark.parametrize(("carry", "total"), [
+    (lambda s, x: 0.5 * s, False), (lambda s, x: F.tanh(s), False), (lambda s, x: s + x, True),
+    (lambda s, x: F.stack([s, x]).sum(), True), (lambda s, x: x + s * 1.0, False)])
+def test_only_what_is_added_up_is_called_a_running_total(carry: Callable[..., Tensor], total: bool) -> None:
+    w, s = Tensor([0.2, 0.3], requires_grad=True, name="w"), Tensor(0.9, name="s")
+    for t in (1, 2, 3):
+        with scope(t=t):
+            s = carry((w * s).sum() if t == 1 else s, (w * t).sum()).named("s")
+    assert ("running total" in unwrapped(explain(s, w))) is total
+
+
 def test_a_gradient_that_is_0_everywhere_has_no_shares() -> None:
     w, s = Tensor(0.5, requires_grad=True, name="w"), Tensor(0.0)
     for t in (1, 2, 3):
@@ -295,7 +318,7 @@ def test_a_scalar_weight_is_called_one_number_and_needs_no_index() -> None:
         with scope(t=t):
             s = (w * s).named("s")
     text = str(explain(s, w))
-    assert "(one number)" in text and "w[" not in text
+    assert "(one number)" in text and "w[" not in text and "running total" not in text
     assert text.count("+0.036") == 4 and "+0.072" in text and "+0.108" in text and "33.3 %" in text
     assert "ds₃/dw" in text and "∂s₃/∂s₁ · ∂⁺s₁/∂w" in text
 

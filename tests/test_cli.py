@@ -89,6 +89,28 @@ def test_explain_fails_with_1_if_the_forward_pass_is_wrong(monkeypatch: pytest.M
     assert run("explain", "--text", "hello") == 1
 
 
+def test_explain_and_terms_say_what_is_read_and_asked_for_by_which_model(tmp_path: Path, capsys: Captured) -> None:
+    model = CharRNN(Vocabulary.of("hello"), 3, "gru", rng=np.random.default_rng(0)).save(tmp_path / "model")
+    for arguments, scene in (
+            (["explain", "--text", "hello", "--seed", 7],
+             "rnn, 1 layer, H=4, random weights (seed 7): reads 'hell', E₄ asks for 'o'."),
+            (["explain", "--text", "hello", "--loss", 2, "--markdown", "--bidirectional"],
+             "rnn, 1 layer, both directions, H=4, random weights (seed 0): reads 'hell', E₂ asks for 'l' after 'he'."),
+            (["explain", "--text", "hello", "--model", model],
+             f"gru, 1 layer, H=3, weights of {model}: reads 'hell', E₄ asks for 'o'."),
+            (["terms", "--text", "hello"],
+             "rnn, 1 layer, H=4, random weights (seed 0): reads 'hell', predicts 'ello'.")):
+        assert run(*arguments) == 0
+        assert " ".join(capsys.readouterr().out.split()).removeprefix("## dE₂/dW ").startswith(scene)
+
+
+def test_explain_as_markdown_has_the_equations_and_says_why_a_use_is_0(capsys: Captured) -> None:
+    assert run("explain", "--markdown") == 0
+    said = capsys.readouterr().out
+    assert "\n\n    z_t = U x_t + W h_{t-1} + b\n    h_t = tanh(z_t)\n" in said
+    assert "\nWhat is used at k = 1 contributes exactly 0: what W multiplies there is 0" in said
+
+
 def test_draw_writes_the_picture_asked_for(tmp_path: Path, capsys: Captured) -> None:
     assert run("draw", "--text", "abcd", "--term", 2, "--out", tmp_path, "--json") == 0
     files = json.loads(capsys.readouterr().out)["files"]
@@ -98,8 +120,9 @@ def test_draw_writes_the_picture_asked_for(tmp_path: Path, capsys: Captured) -> 
 
 
 def test_check_passes_and_fails_where_it_should(monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
-    assert run("check", "--steps", 3) == 0 and run("check", "--cell", "rnn-sigmoid", "--steps", 3) == 0
-    capsys.readouterr()
+    assert run("check", "--steps", 3) == 0 and run("check", "--cell", "lstm", "--layers", 2, "--steps", 2) == 0
+    said = capsys.readouterr().out
+    assert max(map(len, said.splitlines())) <= 110 and "b_c_l1" in said
     monkeypatch.setattr(ops.TANH, "rules", (lambda g, y, x: g - g * y,))
     assert run("check", "--steps", 3) == 1
     assert "culprit: tanh" in capsys.readouterr().out
@@ -170,7 +193,8 @@ def test_a_reader_that_stops_reading_and_a_terminal_without_greek_are_no_error()
     piped = f"set -o pipefail; {command} | head -1"
     done = subprocess.run(["bash", "-c", piped], cwd=ROOT, capture_output=True, text=True,
                           check=False)
-    assert done.stdout.strip() == "z_t = U x_t + W h_{t-1} + b" and not done.stderr and done.returncode == 0
+    assert done.stdout.startswith("rnn, 1 layer, H=4, random weights (seed 0): reads 'hell', E₄ asks")
+    assert done.stdout.count("\n") == 1 and not done.stderr and done.returncode == 0
     done = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, check=False,
                           env=os.environ | {"PYTHONIOENCODING": "ascii"})
     assert done.returncode == 0 and b"\ndE?/dW" in done.stdout
@@ -194,6 +218,25 @@ def test_help_shows_examples_for_every_verb(capsys: Captured) -> None:
             parser().parse_args([*arguments, "--help"])
         said = capsys.readouterr().out
         assert stop.value.code == 0 and "example" in said and "tinygrad-rnn" in said
+
+
+def test_help_has_a_line_for_each_verb_and_the_keys_of_step_are_in_its_own(capsys: Captured) -> None:
+    listed, own = [], []
+    for arguments, lines in ((["--help"], listed), (["step", "--help"], own)):
+        with pytest.raises(SystemExit):
+            parser().parse_args(arguments)
+        lines += capsys.readouterr().out.splitlines()
+    verbs = listed[listed.index("  verb") + 1:listed.index("options:") - 1]
+    assert len(verbs) == 15 and all(re.fullmatch(r" {4}[a-z]+ +[A-Z].*\.", line) for line in verbs)
+    assert any("w NAME" in line for line in own)
+
+
+def test_generate_without_a_model_says_how_to_get_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                                      capsys: Captured) -> None:
+    monkeypatch.chdir(tmp_path)
+    for arguments in ([], ["--model", "other.npz"]):
+        assert run("generate", *arguments) == 2
+        assert "run `tinygrad-rnn train` first" in capsys.readouterr().err
 
 
 def test_without_matplotlib_one_sentence_says_so(book: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,

@@ -287,6 +287,9 @@ def test_the_readers_session_shows_the_sum_and_its_kinds(monkeypatch: Patch, cap
     assert session("n\n\nw W\nw\nt 2\nb\np\ng\nq\n", monkeypatch=monkeypatch) == 0
     said = capsys.readouterr().out
     assert "W is one parameter, used 4 times on the way to E₄" in said
+    assert said.startswith("rnn, 1 layer, H=4, random weights (seed 0): reads 'hell', E₄ asks for 'o'.\n")
+    assert said.count("w₁ = 'h' row 1, so U[w₁] = U[1]") == 1
+    assert " ".join(said.split()).count("Of a matrix one row is shown") == 1
     titles = re.findall(r"^── (\d+) of 24, step (\d)", said, re.M)
     assert titles == [("1", "4"), ("2", "4"), ("8", "4"), ("13", "3"), ("15", "2"), ("14", "3"), ("14", "3")]
     assert "h₂ = tanh z₂" in said and "∂h₂/∂z₂ = 1 - h₂² = diag[" in said and "∂Wh₃/∂h₃ = Wᵀ\n" in said
@@ -311,9 +314,11 @@ def test_the_numbers_of_the_session_add_up_to_the_gradient(monkeypatch: Patch, c
 
 
 def test_a_block_of_the_session_is_before_plus_contribution(monkeypatch: Patch, capsys: Captured) -> None:
-    session("w\nw\nw\n", monkeypatch=monkeypatch)
-    blocks = re.findall(r"W\.grad\[\d\]  (.*)\n +\+=  \[(.*?)\].*\n +->  \[(.*)\]", capsys.readouterr().out)
-    assert len(blocks) == 3 and blocks[0][0] == "0"
+    session("w\nw\nw\nw\n", monkeypatch=monkeypatch)
+    found = re.findall(r"W\.grad\[(\d)\]  (.*)\n +\+=  \[(.*?)\].*\n +->  \[(.*)\]", capsys.readouterr().out)
+    assert {row for row, *_ in found} == {str(np.abs(by_complex_step("hello", "W", 4)).max(1).argmax())}
+    blocks = [block for _, *block in found]  # the last adds 0, to the same row
+    assert len(blocks) == 4 and blocks[0][0] == "0"
     last = "0 0 0 0"
     for before, added, after in blocks:
         numbers = [np.array([float(x) for x in row.strip("[]").split()]) for row in (before, added, after, last)]

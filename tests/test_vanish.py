@@ -207,6 +207,11 @@ def test_the_plot_draws_every_curve_down_to_where_terms_are_lost() -> None:
     np.testing.assert_array_equal(right.lines[0].get_xdata(), np.arange(1, 31))
     np.testing.assert_array_equal(right.lines[1].get_ydata(), beside["b"]["path"])
     assert [line.get_linestyle() for line in left.lines] == ["-", "--", "-."]
+    assert left.get_ylabel().startswith("‖∂s_T/∂s_k‖ (log scale")
+    figure.canvas.draw()
+    for axes in figure.axes:
+        ticks = axes.get_xticks()
+        assert ticks.max() == 30 < axes.get_xlim()[1] and len(ticks) > 3
     assert left.get_title().endswith("dashed: low; dash-dotted: high") and "dashed: path" in right.get_title()
 
 

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 
 from tinygrad_rnn import Tensor, bptt, functional, nn, scope
 from tinygrad_rnn.cli import main
+from tinygrad_rnn.language import CharRNN
+from tinygrad_rnn.text import Vocabulary
 from tinygrad_rnn.trace import trace
 from viz import plots
 
@@ -115,8 +119,8 @@ def test_what_is_infinite_has_a_colour_of_its_own() -> None:
 
 
 def test_all_labels_lie_inside_the_figure_even_of_one_step() -> None:
-    for T in (1, 3, 12):
-        figure = plots.term_maps({"W": np.ones((T, T)), "U": np.ones((T, T))}, 1)
+    for T, names in ((1, "WU"), (3, "W"), (3, "WU"), (12, "WU")):
+        figure = plots.term_maps({name: np.ones((T, T)) for name in names}, 1)
         figure.canvas.draw()
         inside = figure.get_tightbbox().padded(-0.001)
         assert inside.x0 >= 0 and inside.y0 >= 0
@@ -155,6 +159,29 @@ def test_what_is_no_map_is_refused(wrong: Any) -> None:
 def test_a_window_without_steps_is_refused() -> None:
     with pytest.raises(ValueError, match="window 0"):
         plots.term_maps({"W": np.ones((2, 2))}, 0)
+    for window in (1.5, True):
+        with pytest.raises(TypeError, match=f"window {window}; expected a number of steps"):
+            plots.term_maps({"W": np.ones((2, 2))}, window)  # type: ignore[arg-type]
+
+
+def test_a_title_says_nothing_of_a_model_that_norms_do_not_tell() -> None:
+    """In a stacked bidirectional model there are implicit terms on the diagonal too."""
+    title = plots.term_maps({"W": np.ones((2, 2))}, 1).get_suptitle()
+    assert title.startswith("What each loss says about each use") and "plicit" not in title
+
+
+@pytest.mark.parametrize("size", [5e-324, 1e-320, 1e-300, 1e300, 1e308])
+def test_norms_at_the_ends_of_what_floats_hold_have_a_map(size: float) -> None:
+    mixed = np.array([[size, 0, 0], [np.inf] * 3, [1] * 3])
+    figure = plots.term_maps({"W": np.tril(np.full((3, 3), size)), "U": mixed})
+    figure.canvas.draw()
+    alone = plots.term_maps({"W": np.full((3, 3), size)})
+    alone.canvas.draw()
+    for axes in (*figure.axes[:2], alone.axes[0]):
+        image = axes.images[0]
+        shown = image.cmap(image.norm(image.get_array()))
+        infinite = np.isinf([float(text.get_text()) for text in axes.texts]).reshape(3, 3)
+        np.testing.assert_array_equal((shown == image.cmap.get_over()).all(axis=-1), infinite)
 
 
 # ------------------------------------------------------------------------------------------------------- truncated BPTT
@@ -278,7 +305,52 @@ def test_a_row_that_is_not_there_is_refused() -> None:
         plots.gate_strips({"h": {1: np.zeros((1, 2))}}, row=1)
 
 
+@pytest.mark.parametrize(("norms", "top"), [([1, 0, np.inf], 100), ([0, 0, 0], 10), ([np.nan, np.inf, 0], 10),
+                                            ([1.0, 1e308, 1e30], 1e200)])
+def test_curves_leave_a_gap_for_what_has_no_place_on_their_axis(norms: Any, top: float) -> None:
+    figure = plots.decay_curves({"a": norms}, {"a": {"bound": [np.inf, np.nan, 0.5]}})
+    figure.canvas.draw()
+    axes = figure.axes[0]
+    np.testing.assert_array_equal(axes.lines[0].get_ydata(), [x if 0 < x < np.inf else np.nan for x in norms])
+    np.testing.assert_array_equal(axes.lines[1].get_ydata(), [np.nan, np.nan, 0.5])
+    np.testing.assert_allclose(axes.get_ylim(), (1e-16, top), rtol=1e-12)
+    plots.decay_curves({"a": [0.0]}, {}).canvas.draw()
+
+
+@pytest.mark.parametrize(("norms", "beside"), [({}, {}), ({}, {"a": {"bound": [1.0]}}), ({"a": []}, {}),
+                                               ({"a": [1.0], "b": [1.0, 2.0]}, {})])
+def test_what_are_no_curves_is_refused(norms: Any, beside: Any) -> None:
+    with pytest.raises(ValueError, match="decay_curves: expected curves of one length"):
+        plots.decay_curves(norms, beside)
+
+
 # ------------------------------------------------------------------------------------------------------------ the verb
+@pytest.mark.parametrize(("text", "shown"), [
+    ("".join(map(chr, range(0x20))), "".join({9: "⇥", 10: "↵", 13: "↵"}.get(i, chr(0x2400 + i)) for i in range(0x20))),
+    ("a\x7fb\x85\ud800\uffff", "a␡b\ufffd\ufffd\ufffd"), ("日本 $$é", "日本␣$$é")])
+def test_whatever_was_read_stands_below_its_step_in_an_svg_that_is_xml(text: str, shown: str, tmp_path: Path) -> None:
+    figure = plots.gate_strips({"h": {t: np.zeros((1, 2)) for t in range(1, len(text) + 1)}}, text)
+    root = ElementTree.parse(plots.save(figure, tmp_path / "gates.svg")).getroot()  # a warning would be an error here
+    written = [element.text for element in root.iter("{http://www.w3.org/2000/svg}text")]
+    assert written[:len(text)] == list(shown)
+
+
+def test_a_word_between_dollars_is_no_formula(tmp_path: Path) -> None:
+    figure = plots.gate_strips({"h": {1: np.zeros((1, 2))}}, ["$x$"])
+    assert ">$x$<" in plots.save(figure, tmp_path / "gates.svg").read_text(encoding="utf-8")
+
+
+def test_the_verb_has_null_for_what_is_not_finite(tmp_path: Path, capsys: Any) -> None:
+    model = CharRNN(Vocabulary.of("abc"), 3, "rnn", rng=np.random.default_rng(0))
+    W = model.layer.cells["l0"].W
+    W.data = np.where(np.eye(3)[1], np.nan, W.data)  # into the second unit
+    model.save(tmp_path / "model.npz")
+    arguments = ["--model", str(tmp_path / "model.npz"), "--text", "abc", "--out", str(tmp_path), "--json"]
+    assert main(["gates", *arguments]) == 0
+    h = json.loads(capsys.readouterr().out)["recurrences"]["l0"]["h"]
+    assert [[x is None for x in row] for row in h[:2]] == [[False, True, False], [True, True, True]]
+
+
 def test_the_verb_writes_one_plot_for_each_recurrence_with_its_numbers(tmp_path: Path, capsys: Any) -> None:
     arguments = ["--cell", "gru", "--bidirectional", "--hidden", "3", "--text", "to be", "--out", str(tmp_path)]
     assert main(["gates", *arguments, "--json"]) == 0
@@ -305,6 +377,38 @@ def test_the_verb_counts_how_much_is_closed_and_open(tmp_path: Path, capsys: Any
     assert main(["gates", "--text", "a", "--cell", "rnn", "--out", str(tmp_path)]) == 0
     assert "gates.svg" in capsys.readouterr().out and (tmp_path / "gates.svg").exists()
     assert main(["gates", "--text", "", "--out", str(tmp_path / "none")]) == 2 and not (tmp_path / "none").exists()
+
+
+def test_the_verb_says_what_every_gate_did_at_every_character(tmp_path: Path, capsys: Any) -> None:
+    for text, shown in (("to be or not", range(12)), ("to be or not to", [0, 1, 2, 3, 11, 12, 13, 14])):
+        assert main(["gates", "--cell", "gru", "--text", text, "--out", str(tmp_path)]) == 0
+        said = capsys.readouterr().out
+        main(["gates", "--cell", "gru", "--text", text, "--out", str(tmp_path), "--json"])
+        strips = json.loads(capsys.readouterr().out)["recurrences"]["l0"]
+        rows = re.findall(r"^ +(\d+)  '(.)'  +(.*)$", said, re.M)
+        assert [(int(t), c) for t, c, _ in rows] == [(t + 1, text[t]) for t in shown]
+        for (_, _, numbers), t in zip(rows, shown):
+            expected = [np.mean(strips[name][t]) for name in ("r", "z", "n", "h")]
+            np.testing.assert_allclose([float(x) for x in numbers.split()], expected, atol=5.1e-4)
+        assert said.startswith("gru, 1 layer, H=8, random weights (seed 0): reads") and said.count("…") % 6 == 0
+
+
+def test_the_verb_says_that_gates_are_half_open_of_a_model_that_is_untrained_and_no_other(tmp_path: Path,
+                                                                                         capsys: Any) -> None:
+    rng = np.random.default_rng(0)
+    for cell, gated in (("lstm", True), ("rnn", False)):
+        main(["gates", "--cell", cell, "--out", str(tmp_path)])
+        said = capsys.readouterr().out
+        assert ("This model is untrained" in said) is gated is ("open forget gate" in said)
+        model = CharRNN(Vocabulary.of("hello world"), 3, cell, rng=rng).save(tmp_path / cell)
+        main(["gates", "--model", str(model), "--out", str(tmp_path)])
+        said = capsys.readouterr().out
+        assert "untrained" not in said and f"weights of {model}" in said
+
+
+def test_strips_have_a_title() -> None:
+    assert "Gates and states" in plots.gate_strips(trace(run(nn.LSTMCell)[1])).get_suptitle()
+    assert plots.gate_strips(trace(run(nn.RNNCell)[1])).get_suptitle().startswith("The state of every unit")
 
 
 def test_the_verb_needs_no_matplotlib_for_its_table(tmp_path: Path, capsys: Any,

@@ -84,7 +84,10 @@ class Report:
                          "use float64.")
         verdict = "passed" if self else "vacuous" if self.vacuous else "failed"
         lines.append(f"gradcheck {verdict}: {self.failed} of {self.entries} entries disagree with the {self.method} "
-                     f"(atol {self.atol:g}, rtol {self.rtol:g}); {self.only_atol} passed by atol alone")
+                     f"(atol {self.atol:g}, rtol {self.rtol:g})")
+        if self.only_atol and not self.vacuous:
+            lines.append(f"{self.only_atol} passed by atol alone: gradients so near 0 that a difference of more than "
+                         "rtol of them is within atol")
         if self.vacuous:
             lines.append("Every entry passed by atol alone: this check could not have failed. Choose a smaller atol.")
         if self.worst:

@@ -6,6 +6,7 @@ the colour-blind tell apart, and colour maps whose lightness goes one way only, 
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -36,6 +37,7 @@ BEYOND = "#d55e00"  # what is infinite
 OPEN, SIGNED = "Blues", "cividis"  # of gates, light 0 to dark 1; of states, dark blue, 0 grey, yellow
 PERPLEXITIES = (1, 2, 3, 5, 10, 20, 50, 100, 200, 500, 1000)  # where the right axis has its marks
 LOST = 1e-16  # where a contribution is lost in a sum with 1
+FAR = (1e-280, 1e200)  # a log axis ends between these, for what matplotlib computes around it must not overflow
 MANY = 100  # updates from which on a mean is drawn through the losses
 PRINTED = 12  # up to so many steps, a map prints its numbers
 UNITS, LETTERS = 8, 70  # up to so many units and steps, strips name each
@@ -46,7 +48,10 @@ MEANINGS = {
     "c": "cell state: what is remembered", "h": "hidden state: what others see",
     "r": "reset gate: how much of h the candidate reads", "z": "update gate: how much of the old h stays",
     "u": "update gate: how much of the candidate comes in", "n": "candidate: what could be written"}
-VISIBLE = str.maketrans({" ": "␣", "\n": "↵", "\t": "⇥", "\r": "↵"})
+VISIBLE = {  # signs for what has no shape; the last two lines are what XML, and so an SVG, cannot hold
+    ord(" "): "␣", ord("\x7f"): "␡", **dict.fromkeys(range(0x80, 0xa0), "\ufffd"),
+    **{code: chr(0x2400 + code) for code in range(0x20)}, ord("\n"): "↵", ord("\t"): "⇥", ord("\r"): "↵",
+    **dict.fromkeys((*range(0xd800, 0xe000), 0xfffe, 0xffff), "\ufffd")}
 STAMPS: dict[str, dict[str, Any]] = {"png": {"Software": None}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
 
 
@@ -139,10 +144,11 @@ def term_maps(norms: Mapping[str, Any], window: int | None = None) -> Figure:
     """‖A[t, k]‖, what the loss at step t says about the use at step k (19), for each parameter a map, one log scale.
 
     norms: {parameter: (T, T)}, rows t and columns k, both counted from 1; exact zeros stay white, what is below 1e-16
-    of the largest has the lightest colour, what is infinite is vermillion. The numbers are printed up to 12 steps.
+    of the largest has the lightest colour, what is infinite is vermillion. The scale ends within FAR, colours stay
+    the same beyond it. The numbers are printed up to 12 steps.
     window: the τ of truncated BPTT; a solid stair ends what a sliding window keeps, a dashed one what chunks keep.
     Raises ValueError for no map, for anything but square matrices of one size without negative numbers, and for a
-    window below 1.
+    window below 1; TypeError for a window that is no integer.
     """
     maps = {name: np.asarray(A, float) for name, A in norms.items()}
     shapes = [A.shape for A in maps.values()]
@@ -150,6 +156,8 @@ def term_maps(norms: Mapping[str, Any], window: int | None = None) -> Figure:
         raise ValueError(f"term_maps: expected norms of shape (T, T), the same for all, got {shapes}")
     if wrong := [name for name, A in maps.items() if not (A >= 0).all()]:
         raise ValueError(f"term_maps: {', '.join(wrong)}: expected norms of shape (T, T), none negative or nan")
+    if window is not None and (not isinstance(window, int | np.integer) or isinstance(window, bool)):
+        raise TypeError(f"term_maps: window {window!r}; expected a number of steps, an integer")
     if window is not None and window < 1:
         raise ValueError(f"term_maps: window {window}; expected a number of steps from 1 on")
     from matplotlib.colors import LinearSegmentedColormap, LogNorm
@@ -157,17 +165,18 @@ def term_maps(norms: Mapping[str, Any], window: int | None = None) -> Figure:
 
     T, everything = shapes[0][0], np.concatenate([A.ravel() for A in maps.values()])
     positive = everything[(everything > 0) & np.isfinite(everything)]
-    high = positive.max() if positive.size else 1.0
+    high = np.clip(positive.max(), *FAR) if positive.size else 1.0
     low = max(positive.min(), LOST * high) if positive.size else 0.1
     scale = LogNorm(low if low < high else high / 10, high)
     colors = LinearSegmentedColormap.from_list("norms", SIZES).with_extremes(over=BEYOND)
     side = min(max(0.62 * T, 3.6), 7.0)
     width = side * len(maps) + 1.9
-    figure = new_figure(width, side + (1.1 if window is None else 1.4))
+    figure = new_figure(width, side + (1.1 if window is None else 1.6))
     several = figure.subplots(1, len(maps), squeeze=False, sharey=True)[0]
     for axes, (name, A) in zip(several, maps.items()):
-        image = axes.imshow(np.ma.masked_where(A == 0, np.minimum(A, 2 * high)), cmap=colors, norm=scale,
-                            interpolation="nearest", extent=(0.5, T + 0.5, T + 0.5, 0.5))
+        shown = np.ma.masked_where(A == 0, np.where(np.isinf(A), 2 * high, np.minimum(A, high)))
+        image = axes.imshow(shown, cmap=colors, norm=scale, interpolation="nearest",
+                            extent=(0.5, T + 0.5, T + 0.5, 0.5))
         axes.set_title(f"{name}: ‖A[t, k]‖", fontsize=11)
         axes.set_xlabel(f"k, the step that uses {name}")
         axes.xaxis.set_major_locator(MaxNLocator(min(T, 12), integer=True, min_n_ticks=1))
@@ -184,9 +193,9 @@ def term_maps(norms: Mapping[str, Any], window: int | None = None) -> Figure:
                     pad=0.15 / width, extend="min" if positive.size and positive.min() < low else "neither")
     several[0].set_ylabel("t, the step of the loss")
     several[0].yaxis.set_major_locator(MaxNLocator(min(T, 12), integer=True, min_n_ticks=1))
-    kept = "" if window is None else (f"\ntruncated BPTT of τ = {window} keeps the diagonal's side of a line: solid, "
-                                      "a sliding window; dashed, chunks")
-    figure.suptitle(f"What each loss says about each use: explicit on the diagonal, implicit off it{kept}", fontsize=10)
+    kept = "" if window is None else (f"\ntruncated BPTT of τ = {window} keeps the diagonal's side of a line:\n"
+                                      "solid, of a sliding window; dashed, of chunks")
+    figure.suptitle(f"What each loss says about each use{kept}", fontsize=10)
     return figure
 
 
@@ -295,7 +304,7 @@ def gate_strips(traced: Mapping[str, Mapping[int, Array]], text: Sequence[str] |
                           labels=[f"−{most:.3g}", "0", f"{most:.3g}"] if most else ["0 closed", "1 open"])
     several[len(several) // 2].set_ylabel("unit")
     if T <= LETTERS:
-        last.set_xticks(range(1, T + 1), [str(c).translate(VISIBLE) for c in text or steps])
+        last.set_xticks(range(1, T + 1), [str(c).translate(VISIBLE) for c in text or steps], parse_math=False)
     else:
         last.xaxis.set_major_locator(MaxNLocator(12, integer=True))
         last.xaxis.set_major_formatter(lambda x, _: str(steps[round(x) - 1]) if 1 <= x <= T else "")
@@ -325,17 +334,19 @@ def decay_curves(norms: Mapping[str, Any], beside: Mapping[str, Mapping[str, Any
     """‖∂s_T/∂s_k‖ against the lag T - k = 1, 2, … (18): a solid line with markers for each name, on one log axis.
 
     beside: for a name the curves that belong to it by what they are, as its bounds (21) or its direct path: broken
-    lines of its colour. Names with the same kinds share a panel. The axis ends at 1e-16, where a contribution is lost
-    in a sum with 1. What is 0 or not finite leaves a gap. Raises ValueError for no curves, or of different lengths.
+    lines of its colour. Names with the same kinds share a panel. The axis goes from 1e-16, where a contribution is
+    lost in a sum with 1, to 1e200 and no further. What is 0 or not finite leaves a gap. Raises ValueError for no
+    curves, or of different lengths.
     """
     curves = [np.asarray(a, float) for a in (*norms.values(), *(a for its in beside.values() for a in its.values()))]
     shapes = {a.shape for a in curves}
-    if len(shapes) != 1 or curves[0].ndim != 1 or not curves[0].size:
+    if not norms or len(shapes) != 1 or curves[0].ndim != 1 or not curves[0].size:
         raise ValueError(f"decay_curves: expected curves of one length, at least 1, got shapes {sorted(shapes)}")
     panels: dict[tuple[str, ...], list[str]] = {}
     for name in norms:
         panels.setdefault(tuple(beside.get(name, ())), []).append(name)
-    K, highest = len(curves[0]), max(float(np.max(a)) for a in norms.values())
+    K, every = len(curves[0]), np.concatenate([np.asarray(a, float) for a in norms.values()])
+    highest = min(every[np.isfinite(every)].max(initial=0.0), FAR[1] / 100)
     figure, lags = new_figure(6.2 * len(panels), 5.6), np.arange(1, K + 1)
     figure.supxlabel("lag T - k, in steps", fontsize=10)
     for axes, (kinds, names) in zip(figure.subplots(1, len(panels), sharey=True, squeeze=False)[0], panels.items()):
@@ -352,11 +363,13 @@ def decay_curves(norms: Mapping[str, Any], beside: Mapping[str, Mapping[str, Any
             for style, (label, values) in zip(("-", *STYLES), lines.items()):
                 values = np.asarray(values, float)
                 shown = np.where(np.isfinite(values) & (values >= LOST), values, np.nan)
-                axes.plot(lags, shown, color=COLORS[i], linestyle=style, linewidth=1.6 if style == "-" else 1.2,
-                          marker=MARKS[i] if style == "-" else None, markevery=(2 * i, max(1, K // 8)))
+                axes.plot(lags, shown, color=COLORS[i % len(COLORS)], linestyle=style,
+                          linewidth=1.6 if style == "-" else 1.2,
+                          marker=MARKS[i % len(MARKS)] if style == "-" else None, markevery=(2 * i, max(1, K // 8)))
                 there = np.flatnonzero(np.isfinite(shown))
-                ends += [(lags[there[-1]], shown[there[-1]], label, COLORS[i])] if there.size else []
-        place_labels(axes, ends, 27)
+                ends += [(lags[there[-1]], shown[there[-1]], label, COLORS[i % len(COLORS)])] if there.size else []
+        if ends:
+            place_labels(axes, ends, 27)
     figure.axes[0].set_ylabel("‖∂s_T/∂s_k‖ (log scale, down to where a term is lost in a sum with 1)")
     return figure
 
@@ -385,7 +398,12 @@ def place_labels(axes: Any, ends: list[tuple[float, float, str, str]], rows: int
 
 @one_look()
 def save(figure: Figure, path: str | Path) -> Path:
-    """Write a figure as its suffix says, .png, .svg or .pdf; the same figure gives the same bytes."""
+    """Write a figure as its suffix says, .png, .svg or .pdf; the same figure gives the same bytes.
+
+    What the font has no sign for, as 日, is a box in a .png and a .pdf; in an .svg, where text is text, it is shown.
+    """
     path = Path(path)
-    figure.savefig(path, metadata=STAMPS.get(path.suffix[1:].lower()))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from", UserWarning)
+        figure.savefig(path, metadata=STAMPS.get(path.suffix[1:].lower()))
     return path

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 SUBSCRIPTS = str.maketrans("0123456789-", "₀₁₂₃₄₅₆₇₈₉₋")
 SUPERSCRIPTS = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
 SHOWN = 12  # steps listed one by one; of more, the newest and the oldest
+WIDTH = 110  # of a line of text
 
 
 class Printed:
@@ -60,7 +61,7 @@ def table(head: list[str], rows: list[list[str]], *, left: tuple[int, ...] = (0,
 
 
 def paragraph(text: str) -> str:
-    return fill(text, 110, initial_indent="  ", subsequent_indent="  ")
+    return fill(text, WIDTH, initial_indent="  ", subsequent_indent="  ")
 
 
 def symbols(e: Explanation) -> tuple[str, str]:
@@ -110,7 +111,8 @@ def explanation_table(e: Explanation) -> str:
                      "total) add up, norms do not.")
     if through:
         notes.append(state_note(through, W))
-    notes += zeros_notes(e) + graph_notes([e.loss], e.parameter)
+    zeros = [k for k, part in e.terms.items() if not part.any()]
+    notes += zeros_notes([e.loss], e.parameter, zeros) + graph_notes([e.loss], e.parameter)
     return "\n".join([
         f"d{E}/d{W} = Σ_k ∂{E}/∂{W}⁽ᵏ⁾, the sum over the uses k of {W} ({shape});  {E} = {float(e.loss.data):.6g}", "",
         table(head, rows, left=(0, 1, 2)), "", *map(paragraph, notes)])
@@ -144,10 +146,10 @@ def kind_of(kinds: dict[Step, str], k: Step | range) -> str:
     return found.pop() if len(found) == 1 else "both"
 
 
-def zeros_notes(e: Explanation) -> list[str]:
-    """Why a use contributes exactly 0: what W multiplies there is 0, or another factor is, on every path."""
-    W, E = symbols(e)
-    read = uses([e.loss], e.parameter)
+def zeros_notes(losses: Sequence[Tensor], parameter: Tensor, zeros: Sequence[Step]) -> list[str]:
+    """Why some uses contribute exactly 0: what W multiplies there is 0, or another factor is, on every path."""
+    W, E = parameter.name or "W", loss_symbol(losses[0]) if len(losses) == 1 else "a loss"
+    read = uses(losses, parameter)
 
     def multiplies_zero(node: Tensor, i: int) -> bool:
         others = [node.saved[1 + j] for j in range(len(node.inputs)) if j != i]
@@ -157,7 +159,6 @@ def zeros_notes(e: Explanation) -> list[str]:
         named = ", ".join(its) if len(its) <= 3 else f"{its[0]}, {its[1]} and {len(its) - 2} more"
         return [f"What is used at {named} contributes exactly 0: {reason}."] * bool(its)
 
-    zeros = [k for k, part in e.terms.items() if not part.any()]
     nothing = [k for k in zeros if all(multiplies_zero(*edge) for edge in read[k])]
     others = [use_label(k) for k in zeros if k not in nothing]
     return [*because(f"what {W} multiplies there is 0, as a first state of zeros is", [use_label(k) for k in nothing]),
@@ -198,16 +199,17 @@ def graph_notes(losses: Sequence[Tensor], parameter: Tensor) -> list[str]:
 
 
 def summands(loss: Tensor) -> tuple[list[Tensor], bool]:
-    """The losses that a sum of losses is made of, and whether it is carried from step to step.
+    """The losses that a sum of losses is made of, and whether what is added up is carried from step to step.
 
-    A summand is a scalar that is made of more than scalars.
+    A summand is a scalar that is made of more than scalars. A state s_t = w s_{t-1} is carried too, but adds nothing.
     """
     scalars, found, running = {loss: None}, list[Tensor](), False
     waiting = [loss]
     for x in waiting:
         parts = [y for y in x.inputs if y.op is not None]
         if parts and all(y.shape == () or (y.op is ops.STACK and y.ndim == 1) for y in parts):
-            running = running or any(is_recurrence(x, i) for i, y in enumerate(x.inputs) if y in parts)
+            if x.op in (ops.ADD, ops.SUM, ops.STACK):
+                running = running or any(is_recurrence(x, i) for i, y in enumerate(x.inputs) if y in parts)
             waiting += [y for y in parts if y not in scalars]
             scalars |= dict.fromkeys(parts)
         else:
@@ -288,7 +290,17 @@ def terms_table(a: Terms) -> str:
             f"{norms_table(a, most)}\n\n"
             + "\n".join(map(paragraph, (
                 f"A row sums to dE_t/d{W}, a column to all that one use contributes. ‖sum‖: norms do not add up to the "
-                f"norm of the sum. {pattern_note(a)}", *graph_notes(a.losses, a.parameter)))))
+                f"norm of the sum. {pattern_note(a)}", *empty_notes(a), *graph_notes(a.losses, a.parameter)))))
+
+
+def empty_notes(a: Terms) -> list[str]:
+    """Why a column is 0, a use that contributes exactly 0 to every loss, and a row to which no other use leads."""
+    zeros = [k for k, column in zip(a.steps, a.norms.T) if not column.any()]
+    notes = zeros_notes(a.losses, a.parameter, zeros)
+    empty = [loss for loss, row in zip(a.losses, a.norms) if not row.any()]
+    if zeros and len(empty) == 1 and set(uses(empty, a.parameter)) <= set(zeros):
+        notes[-1] += f" No other use leads to {loss_symbol(empty[0])}, so its row is 0 too."
+    return notes
 
 
 def pattern_note(a: Terms) -> str:

@@ -73,7 +73,7 @@ def parser() -> argparse.ArgumentParser:
     verbs = top.add_subparsers(dest="verb", required=True, metavar="verb")
 
     def add(name: str, run: Verb, what: str, example: str, files: bool = False) -> argparse.ArgumentParser:
-        added = verbs.add_parser(name, help=what, description=what, epilog=f"example:\n  {example}",
+        added = verbs.add_parser(name, help=what.partition("\n")[0], description=what, epilog=f"example:\n  {example}",
                                  formatter_class=argparse.RawTextHelpFormatter)
         added.set_defaults(run=run)
         added.add_argument("--seed", type=at_least(0), default=0, help="of all random numbers (default 0)")

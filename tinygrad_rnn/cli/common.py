@@ -17,6 +17,7 @@ import numpy as np
 import viz
 
 from .. import functional as F
+from ..bptt.tables import subscript
 from ..language import CELLS, CharRNN
 from ..recording import record
 from ..tensor import Tensor
@@ -85,6 +86,25 @@ class Progress:
 
 def described(cell: str, layers: int, bidirectional: bool = False) -> str:
     return f"{cell}, {layers} layer{'s' * (layers > 1)}{', both directions' * bidirectional}"
+
+
+def setting(options: argparse.Namespace, model: CharRNN) -> str:
+    """The model, and where its numbers are from."""
+    layer = model.layer
+    weights = f"weights of {options.model}" if options.model else f"random weights (seed {options.seed})"
+    return f"{described(model.cell, layer.num_layers, layer.bidirectional)}, H={layer.hidden_size}, {weights}"
+
+
+def scene(options: argparse.Namespace, model: CharRNN, t: int | None = None) -> str:
+    """The same, and what is read and asked for, by E_t alone or by all losses."""
+    text = options.text
+    asked = f"predicts {shorten(repr(text[1:]))}" if t is None else \
+        f"{subscript('E', t)} asks for {text[t]!r}{f' after {shorten(repr(text[:t]))}' * (t < len(text) - 1)}"
+    return f"{setting(options, model)}: reads {shorten(repr(text[:-1]))}, {asked}"
+
+
+def shorten(text: str) -> str:
+    return text if len(text) <= 30 else f"{text[:20]} … {text[-8:]}"
 
 
 def model_for(options: argparse.Namespace) -> CharRNN:

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 import numpy as np
 
 from viz import plots
 
-from ..bptt.tables import paragraph, table
+from ..bptt.tables import SHOWN, WIDTH, ends, paragraph, table
 from ..language import CELLS, CharRNN
 from ..ops import Array
 from ..text import Vocabulary
 from ..trace import trace
-from .common import Adder, at_least, listing, say
+from .common import Adder, at_least, listing, say, setting
 
 CLOSED, OPEN = 0.1, 0.9
 
@@ -42,21 +44,51 @@ def gates(options: argparse.Namespace) -> tuple[dict[str, Any], bool]:
         bidirectional=options.bidirectional, rng=np.random.default_rng(options.seed))
     output, _ = model.layer(model.vocabulary.encode(text)[:, None])
     several, directions = len(model.layer.cells) > 1, model.layer.directions
-    say(options, f"{text!r}, character by character", "")
+    say(options, fill(f"{setting(options, model)}: reads {text!r}", WIDTH), "")
     found, files = {}, []
     for i, name in enumerate(model.layer.cells):
         layer, direction = i // len(directions), directions[i % len(directions)]
         traced = trace(output, layer=layer, direction=direction)
         steps, names = plots.strips_of(traced, plots.GATES)
         values = {strip: np.stack([traced[strip][t][0] for t in steps]) for strip in names}  # (T, H)
-        say(options, *[f"{name}, layer {layer}, {direction}"] * several, summary(values), "")
+        say(options, *[f"{name}, layer {layer}, {direction}"] * several, by_character(values, steps, text), "",
+            summary(values), "")
         files += plotted(options, f"gates_{name}" if several else "gates", traced, text)
-        found[name] = {strip: a.tolist() for strip, a in values.items()}
-    say(options, paragraph(f"closed, open: the part of a gate's numbers below {CLOSED}, above {OPEN}. Where a gate is "
-                           "closed or open for good its slope is next to 0, and little is learned through it."))
+        found[name] = {strip: as_data(a) for strip, a in values.items()}
+    gated = any(strip in plots.GATES for its in found.values() for strip in its)
+    say(options, *map(paragraph, notes(gated, fresh=options.model is None)))
     if files:
         listing(options, files)
     return {"text": text, "recurrences": found, "files": files}, True
+
+
+def as_data(a: Array) -> Any:
+    """As lists, ready for JSON; what is not finite as null."""
+    found = a.astype(object)
+    found[~np.isfinite(a)] = None
+    return found.tolist()
+
+
+def by_character(values: dict[str, Array], steps: Sequence[int], text: str) -> str:
+    """The mean of every strip (T, H) over the units, a line for each character; of many the first and the last."""
+    rows = [["…"] * (2 + len(values)) if i is None else
+            [str(steps[i]), repr(text[i]), *(f"{a[i].mean():.3f}" for a in values.values())]
+            for i in ends(len(steps), SHOWN)]
+    return table(["t", "reads", *values], rows, left=(1,))
+
+
+def notes(gated: bool, fresh: bool) -> list[str]:
+    """What the numbers mean."""
+    said = ["By character: the mean over the units. Below: over all units and characters."]
+    if gated:
+        said.append(f"closed, open: the part of a gate's numbers below {CLOSED}, above {OPEN}. Where a gate is closed "
+                    "or open for good, its own weights learn little there, for its slope σ' is next to 0. What it "
+                    "multiplies is another matter: an open gate lets the gradient through, as an open forget gate does "
+                    "with that of c; a closed one stops it.")
+    if gated and fresh:
+        said.append("This model is untrained: its weights are small random numbers, so what goes into a gate is near "
+                    "0, and the gate is about half open, σ(0) = 1/2, for that reason alone.")
+    return said
 
 
 def summary(values: dict[str, Array]) -> str:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import math
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 import numpy as np
@@ -17,7 +19,7 @@ from .. import bptt
 from .. import functional as F
 from ..bptt.formulas import as_data, markdown
 from ..bptt.proof import Witness
-from ..bptt.tables import cosines_table
+from ..bptt.tables import WIDTH, cosines_table, paragraph, zeros_notes
 from ..check import gradcheck
 from ..language import CELLS
 from ..nn import Linear, Recurrent
@@ -36,6 +38,7 @@ from .common import (
     parameter_of,
     read,
     say,
+    scene,
 )
 
 
@@ -68,14 +71,16 @@ def explain(options: argparse.Namespace) -> tuple[dict[str, Any], bool]:
     model = model_for(options)
     losses, x, y = read(model, options.text)
     t, parameter = chosen(options, losses), parameter_of(model, options.parameter)
-    if not options.markdown:
-        cell = next(iter(model.layer.cells.values()))
-        say(options, *(f"  {line}" for line in (*cell.equations().splitlines(), "q_t = V h_t + c")), "",
-            "  The notes' columns; here a state is a row, and a matrix is stored as (in, out): x_t U, not U x_t.", "")
-    if model.layer.bidirectional and not options.markdown:
-        say(options, "  h'_t goes from the last step to the first, with weights of its own; V reads [h_t, h'_t]. h'_t",
-            "  has seen the character that E_t asks for: no language model, but its gradients are what they are.", "")
-    return explained_loss(options, losses[t - 1], parameter, model.reference(x, y), options.markdown)
+    equations = [*next(iter(model.layer.cells.values())).equations().splitlines(), "q_t = V h_t + c"]
+    indent, prose = ("    ", str) if options.markdown else ("  ", paragraph)
+    opening = [fill(f"{scene(options, model, t)}.", WIDTH), "", *(indent + line for line in equations), "",
+               prose("The notes' columns; here a state is a row, and a matrix is stored as (in, out): x_t U, not U "
+                     "x_t."), ""]
+    if model.layer.bidirectional:
+        opening += [prose("h'_t goes from the last step to the first, with weights of its own; V reads [h_t, h'_t]. "
+                          "h'_t has seen the character that E_t asks for: no language model, but its gradients are "
+                          "what they are."), ""]
+    return explained_loss(options, losses[t - 1], parameter, model.reference(x, y), opening, options.markdown)
 
 
 def terms(options: argparse.Namespace) -> tuple[dict[str, Any], bool]:
@@ -84,7 +89,7 @@ def terms(options: argparse.Namespace) -> tuple[dict[str, Any], bool]:
     truncated = bptt.truncation(losses, parameter_of(model, options.parameter), options.windows)
     proof = bptt.prove_truncation(truncated)
     a = truncated.terms
-    say(options, a, "", cosines_table(a), "", truncated, "", proof)
+    say(options, fill(f"{scene(options, model)}.", WIDTH), "", a, "", cosines_table(a), "", truncated, "", proof)
     files = plotted(options, truncated) if options.plot else []
     return {"parameter": a.parameter.name, "losses": [a.time(i) for i in range(len(losses))], "steps": list(a.steps),
             "norms": a.norms.tolist(), "cosines": a.cosines.tolist(), "rows": a.rows.tolist(),
@@ -112,10 +117,18 @@ def plotted(options: argparse.Namespace, truncated: bptt.Truncation) -> list[str
 
 
 def explained_loss(options: argparse.Namespace, loss: Tensor, parameter: Tensor, reference: Any,
-                   as_markdown: bool = False) -> tuple[dict[str, Any], bool]:
-    """Print the table of one loss and its proof; the same as data, and whether all witnesses agree."""
+                   opening: Sequence[str] = (), as_markdown: bool = False) -> tuple[dict[str, Any], bool]:
+    """Print the table of one loss and its proof; the same as data, and whether all witnesses agree.
+
+    opening: what is said before, in Markdown under its title.
+    """
     e = bptt.explain(loss, parameter)
-    say(options, markdown(e) if as_markdown else e, "")
+    if as_markdown:
+        title, body = markdown(e).split("\n\n", 1)
+        zeros = [k for k, part in e.terms.items() if not part.any()]
+        say(options, title, "", *opening, body, "", *(f"{note}\n" for note in zeros_notes([loss], parameter, zeros)))
+    else:
+        say(options, *opening, e, "")
     if 1 < len(e.terms) <= 8 and not as_markdown:
         with suppress(ValueError):  # where no one state leads to E_t
             say(options, bptt.inside(e), "")
@@ -165,10 +178,11 @@ def check(options: argparse.Namespace) -> tuple[dict[str, Any], bool]:
         return F.cross_entropy(head(output), y)
 
     inputs = [*layer.parameters(), *head.parameters(), *first, x]
-    say(options, f"{described(options.cell, options.layers, options.bidirectional)}, T={T}, B={B}, D={D}, H={H}, "
-                 f"V={V}: {', '.join(str(p.name) for p in inputs)}", "")
+    say(options, fill(f"{described(options.cell, options.layers, options.bidirectional)}, T={T}, B={B}, D={D}, H={H}, "
+                      f"V={V}: {', '.join(str(p.name) for p in inputs)}", WIDTH), "")
     reports = [gradcheck(loss, inputs, method="differences", rtol=1e-6, atol=1e-9),
                gradcheck(loss, inputs, method="complex step", rtol=1e-9, atol=1e-15)]
-    say(options, *(f"{report}\n" for report in reports))
+    for report in reports:
+        say(options, *(fill(line, WIDTH) for line in str(report).splitlines()), "")
     return {"reports": [{"method": r.method, "passed": bool(r), "entries": r.entries, "failed": r.failed}
                         for r in reports]}, all(reports)

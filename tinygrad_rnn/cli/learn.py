@@ -55,7 +55,8 @@ def verbs(add: Adder) -> None:
                        help=f"of {', '.join(CELLS)} (default all)")
     added = add("generate", generate_verb, "Let a trained model write.",
                 'tinygrad-rnn generate --model out/model.npz --prompt "The " --temperature 0.7')
-    added.add_argument("--model", type=Path, required=True, help="the model.npz that train or tour wrote")
+    added.add_argument("--model", type=Path, default=Path("out/model.npz"),
+                       help="the model.npz that train or tour wrote (default out/model.npz)")
     added.add_argument("--prompt", default="The ", help="what to go on from (default 'The ')")
     added.add_argument("--length", type=at_least(0), default=200, help="characters to write (default 200)")
     added.add_argument("--temperature", type=float, default=0.7, help="0 is greedy (default 0.7)")
@@ -164,6 +165,8 @@ def compare_on_articles(options: argparse.Namespace, text: str) -> tuple[dict[st
 
 
 def generate_verb(options: argparse.Namespace) -> tuple[dict[str, Any], bool]:
+    if not options.model.exists():
+        raise ValueError(f"no model in {options.model}: run `tinygrad-rnn train` first")
     model = CharRNN.load(options.model)
     pieces = generate(model, options.prompt, options.length, temperature=options.temperature,
                       rng=np.random.default_rng(options.seed))

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..bptt.proof import Witness
 from ..bptt.routes import Agreement, Row, compare, plain
-from .common import Adder, at_least, chosen, described, layer_options, model_for, read, say
+from .common import Adder, at_least, chosen, layer_options, model_for, read, say, setting, shorten
 
 TEXT = "the state of a step is what it read and what came before, "
 
@@ -35,8 +35,8 @@ def prove(options: argparse.Namespace) -> tuple[dict[str, Any], bool]:
     text = (options.text * (options.steps // len(options.text) + 1))[:options.steps + 1]
     losses, x, y = read(model, text)
     t, layer = chosen(options, losses), model.layer
-    say(options, f"{described(model.cell, layer.num_layers, layer.bidirectional)}, H={layer.hidden_size}, "
-                 f"T={len(losses)}: reads {shorten(repr(text[:-1]))}, predicts {shorten(repr(text[1:]))}", "",
+    say(options, f"{setting(options, model)}, T={len(losses)}: reads {shorten(repr(text[:-1]))}, "
+                 f"predicts {shorten(repr(text[1:]))}", "",
         *(f"  {line}" for line in (*next(iter(layer.cells.values())).equations().splitlines(), "q_t = V h_t + c")), "")
     if layer.bidirectional:
         say(options, "  h'_t goes from the last step to the first, with weights of its own; V reads [h_t, h'_t].", "")
@@ -46,10 +46,6 @@ def prove(options: argparse.Namespace) -> tuple[dict[str, Any], bool]:
     agreement = compare(losses, t, model.parameters(), plain(layer, model.head, x, y), total=options.loss is None)
     say(options, agreement)
     return as_data(agreement), bool(agreement)
-
-
-def shorten(text: str) -> str:
-    return text if len(text) <= 30 else f"{text[:20]} … {text[-8:]}"
 
 
 def as_data(agreement: Agreement) -> dict[str, Any]:

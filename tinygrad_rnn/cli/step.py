@@ -27,7 +27,7 @@ from ..steps import step_of
 from ..sweep import order
 from ..tensor import Tensor
 from ..ticks import Flow, Tick, ticks
-from .common import Adder, chosen, model_for, model_options, parameter_of, read
+from .common import Adder, chosen, model_for, model_options, parameter_of, read, scene
 
 COMMANDS = """\
 Enter or n   the next operation
@@ -44,8 +44,9 @@ SAME = 1e-12  # of the largest element
 
 
 def verbs(add: Adder) -> None:
-    added = add("step", step, "Walk through the backward pass op by op: what comes in, the local derivative, what goes "
-                "to whom,\nand how the contributions to a shared weight add up.\n\n" + COMMANDS,
+    added = add("step", step, "Walk through the backward pass op by op: what each adds to which gradient.\n"
+                "What comes in, the local derivative, what goes to whom, and how the contributions to a shared weight "
+                "add up.\n\n" + COMMANDS,
                 "tinygrad-rnn step --text hello --loss 4\n  printf 'w W\\nw W\\ng\\n' | tinygrad-rnn step --cell lstm "
                 "--parameter W_f")
     model_options(added)
@@ -54,13 +55,17 @@ def verbs(add: Adder) -> None:
 def step(options: argparse.Namespace) -> tuple[dict[str, Any], bool]:
     """The walk, and all of it as data; good where its sums are what backward() leaves in every .grad."""
     model = model_for(options)
-    losses, _, _ = read(model, options.text)
+    losses, x, _ = read(model, options.text)
     t, parameter = chosen(options, losses), parameter_of(model, options.parameter)
     walk = Walk(losses[t - 1], model.parameters())
     if not options.json:
         cell = next(iter(model.layer.cells.values()))
+        U, row = model.parameters()[0].name, int(x[0, 0])
         Session(walk, parameter, [*cell.equations().splitlines(), "q_t = V h_t + c",
-                                  "E_t = -ln softmax(q_t)[the next character]"], options.text[:t + 1]).cmdloop()
+                                  "E_t = -ln softmax(q_t)[the next character]",
+                                  f"{U} x_t = {U}[w_t], the row that the character w_t picks: w₁ = "
+                                  f"{options.text[0]!r} row {row}, so {U}[w₁] = {U}[{row}]"],
+                f"{scene(options, model, t)}.").cmdloop()
     result = as_data(walk, t, options.text) if options.json or options.out else {}
     return result, not walk.differing
 
@@ -167,17 +172,17 @@ class Page:
     def width(self) -> int:
         return min(max(shutil.get_terminal_size((WIDEST, 24)).columns, NARROWEST), WIDEST)
 
-    def introduction(self, watched: Tensor, equations: list[str], text: str) -> list[str]:
+    def introduction(self, watched: Tensor, equations: list[str], scene: str) -> list[str]:
         uses = sum(watched in node.inputs for node in self.walk.nodes)
         W = watched.name
-        return [*(f"  {line}" for line in equations), "",
-                f"{self.E} = {float(self.walk.loss.data):.4g} is the loss at step {step_of(self.walk.loss)}, where "
-                f"{text[-21:-1]!r} is to be followed by {text[-1]!r}. The forward pass has made it by {len(self.walk)} "
-                "operations. The backward pass goes through them from the last to the first. What arrives at each is "
-                "the gradient of its result; times its local derivative, that is what it adds to the gradient of each "
-                "of its inputs.",
+        return [scene, "", *(f"  {line}" for line in equations), "",
+                f"{self.E} = {float(self.walk.loss.data):.4g} is the loss at step {step_of(self.walk.loss)}. The "
+                f"forward pass has made it by {len(self.walk)} operations. The backward pass goes through them from "
+                "the last to the first. What arrives at each is the gradient of its result; times its local "
+                "derivative, that is what it adds to the gradient of each of its inputs.",
                 "", f"{W} is one parameter, used {times(uses)} on the way to {self.E}: {W}.grad becomes a sum of "
-                f"{uses}.",
+                f"{uses}. Of a matrix one row is shown: the one with the largest number of its whole gradient or, "
+                "where nothing is added to that, the one to which most is added.",
                 f"  explicit: what comes straight from {self.E}, through no state of another step",
                 "  implicit: what has come back through the states, from one step to another", "",
                 f"Enter: the next operation.  w: the next one that adds to {W}.grad.  h: all commands."]
@@ -322,13 +327,14 @@ class Page:
         return f" = {self.numbers(J)}"
 
     def picked(self, flow: Flow) -> tuple[str, Any]:
-        """Of a matrix the row that holds the largest element of the whole gradient, or else of this contribution."""
+        """Of a matrix the row with the largest element of the whole gradient; of a contribution elsewhere, of that."""
         a = flow.after
         if a.size == a.shape[-1] if a.ndim else True:
             return "", np.ravel
         whole = np.asarray(flow.x.grad if flow.x.grad is not None else a)
         rows = [int(np.abs(b).reshape(-1, a.shape[-1]).max(1).argmax()) for b in (whole, flow.contribution)]
-        row = rows[0] if flow.contribution.reshape(-1, a.shape[-1])[rows[0]].any() else rows[1]
+        elsewhere = flow.contribution.any() and not flow.contribution.reshape(-1, a.shape[-1])[rows[0]].any()
+        row = rows[bool(elsewhere)]
         return f"[{row}]", lambda b: b.reshape(-1, a.shape[-1])[row]
 
 
@@ -356,9 +362,9 @@ def painted(text: str) -> str:
 class Session(cmd.Cmd):
     """One reader at a terminal, or commands from a pipe."""
 
-    def __init__(self, walk: Walk, watched: Tensor, equations: list[str], text: str) -> None:
+    def __init__(self, walk: Walk, watched: Tensor, equations: list[str], scene: str) -> None:
         super().__init__()
-        self.walk, self.watched, self.equations, self.text = walk, watched, equations, text
+        self.walk, self.watched, self.equations, self.scene = walk, watched, equations, scene
         self.page = Page(walk)
         self.at = -1  # before the first operation
         self.added_up = False
@@ -377,7 +383,7 @@ class Session(cmd.Cmd):
 
     # ----------------------------------------------------------------------------------------------------- commands
     def preloop(self) -> None:
-        self.say(*self.page.introduction(self.watched, self.equations, self.text))
+        self.say(*self.page.introduction(self.watched, self.equations, self.scene))
 
     def precmd(self, line: str) -> str:
         if not self.live:
@@ -438,7 +444,7 @@ class Session(cmd.Cmd):
     def do_p(self, argument: str) -> bool:
         if not self.refuses(argument):
             self.say(*(self.page.tick(self.at) if self.at >= 0 else
-                       self.page.introduction(self.watched, self.equations, self.text)))
+                       self.page.introduction(self.watched, self.equations, self.scene)))
         return False
 
     def do_h(self, argument: str) -> bool:

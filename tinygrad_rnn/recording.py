@@ -61,3 +61,13 @@ def walk(totals: dict[Tensor, Array], cut: Callable[[Tensor, int], bool]) -> Ite
             return
         yield edge
         answer = cut(edge[0], edge[1])
+
+
+def flow(totals: dict[Tensor, Array], parameter: Tensor) -> Any:
+    """What reaches W, any tensor, of the gradients in `totals`; what is behind W does not matter."""
+    found = totals.get(parameter, np.zeros(parameter.shape))
+    if roots := {x: g for x, g in totals.items() if x is not parameter}:
+        for node, position, _, d in walk(roots, lambda n, i: n.inputs[i] is parameter):
+            if node.inputs[position] is parameter:
+                found = found + d
+    return found

@@ -24,7 +24,7 @@ from ..replay import evaluate, reached, replay
 from ..steps import lane_of, recurrence_edges, step_of, the_lane
 from ..sweep import order
 from ..tensor import Tensor
-from .proof import DIFFERENCES, EXACT, STEEP, STEP, TOGETHER, VANISHED, Witness, is_steep, witness
+from .proof import DIFFERENCES, STEP, TOGETHER, VANISHED, Witness, precision, witness
 from .tables import Printed, paragraph, table
 
 State = Tensor | tuple[Tensor, ...]
@@ -287,7 +287,7 @@ def prove_decay(d: Decay) -> list[Witness]:
     """
     *ks, last = d.states
     root, rng = joined([d.states[last]]), np.random.default_rng(0)
-    exact = STEEP if is_steep(root) else EXACT
+    exact = precision(root)
     product, through, apart, whole = [], [], [], np.eye(root.shape[1])
     for J, ours in zip(one_steps(d.states), d.jacobians):
         whole = whole @ J

@@ -6,13 +6,12 @@ T steps, B batch, H hidden.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import numpy as np
 
 from .. import fused, ops
 from ..ops import Array, Outer
-from ..recording import walk
+from ..recording import flow
 from ..sweep import order
 from ..tensor import Tensor
 
@@ -58,18 +57,14 @@ def layer_pieces(losses: Sequence[Tensor], layer: Tensor) -> Iterator[tuple[int,
         yield T - k if backward else k + 1, places[since] if whole else range(len(losses)), Outer(hs[k], delta[since])
 
 
-def gradient(losses: Sequence[Tensor], layer: Tensor, whole: bool) -> Any:
+def gradient(losses: Sequence[Tensor], layer: Tensor, whole: bool) -> Array:
     """dE_t/dh_t of all steps, (T, B, H), from one sweep without seeds; else dE_s/dh_t of every loss s, (S, T, B, H)."""
     seeds: dict[Tensor, Array]
     if isinstance(losses, Tensor):
         seeds = {losses: np.ones(len(losses), losses.dtype) if whole else np.eye(len(losses), dtype=losses.dtype)}
     else:
         seeds = dict(zip(losses, np.eye(len(losses), dtype=losses[0].dtype)))
-    found: Any = np.zeros((*(() if whole else (len(losses),)), *layer.shape), layer.dtype)
-    for node, i, _, d in walk(seeds, lambda n, i: n.inputs[i] is layer):
-        if node.inputs[i] is layer:
-            found = found + d
-    return found
+    return np.asarray(flow(seeds, layer), layer.dtype)
 
 
 def keeps_steps(losses: Tensor, layer: Tensor) -> bool:

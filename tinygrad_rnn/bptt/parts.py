@@ -10,13 +10,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from ..fused import step_by_step
 from ..ops import Array
-from ..recording import walk
+from ..recording import flow, walk
 from ..steps import is_recurrence, is_state, step_of
 from ..sweep import order
 from ..tensor import Tensor
@@ -67,16 +66,6 @@ def explain(loss: Tensor, parameter: Tensor) -> Explanation:
     return Explanation(loss, parameter, explicit, np.array(flow(carried, parameter)),
                        np.array(flow({loss: one}, parameter)), in_order(by_step({loss: one}, parameter)),
                        in_order(by_step({loss: one}, parameter, is_recurrence)))
-
-
-def flow(totals: dict[Tensor, Array], parameter: Tensor) -> Any:
-    """What reaches W of the gradients in `totals`; what is behind W does not matter."""
-    found = totals.get(parameter, np.zeros(parameter.shape))
-    if roots := {x: g for x, g in totals.items() if x is not parameter}:
-        for node, position, _, d in walk(roots, lambda n, i: n.inputs[i] is parameter):
-            if node.inputs[position] is parameter:
-                found = found + d
-    return found
 
 
 def by_time(k: Step) -> int:

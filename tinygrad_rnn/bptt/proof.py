@@ -76,7 +76,7 @@ def prove(explanation: Explanation, reference: RNN | BiRNN | Gated | None = None
     if loss.dtype != np.float64:
         raise ValueError(f"prove: the graph is in {loss.dtype}, whose rounding hides mistakes; expected float64")
     held = {(node, i): node.saved[1 + i] for node, i in recurrence_edges(order([loss]))}
-    exact = STEEP if is_steep(loss) else EXACT
+    exact = precision(loss)
     ours, theirs, off = slopes(e, e.total, differences=True)
     how = "every element" if W.size <= MOST else f"{MOST} directions"
     found = [
@@ -94,17 +94,17 @@ def prove(explanation: Explanation, reference: RNN | BiRNN | Gated | None = None
     return Proof(e, (*found, *(by_reference(e, reference, exact) if reference else ())))
 
 
-def is_steep(loss: Tensor) -> bool:
-    """Is a tanh or sigmoid of the graph so flat somewhere that 1 - y² or y - y² has lost digits in every route?"""
+def precision(loss: Tensor) -> float:
+    """What exact routes may differ by: less is lost unless 1 - y² or y - y² of a tanh or sigmoid is next to 0."""
     slopes = [1 - node.data**2 if node.op is ops.TANH else node.data - node.data**2
               for node in order([loss]) if node.op in (ops.TANH, ops.SIGMOID)]
-    return any(slope.min(initial=1.0) < FLAT for slope in slopes)
+    return STEEP if any(slope.min(initial=1.0) < FLAT for slope in slopes) else EXACT
 
 
-def value_of(e: Explanation) -> Array:
+def value_of(losses: Sequence[Tensor], parameter: Tensor) -> Array:
     """W as the forward pass saw it, whatever an optimiser has done to it since."""
-    node, i = next((node, i) for node in order([e.loss]) for i, x in enumerate(node.inputs) if x is e.parameter)
-    seen: Array = node.saved[1 + i]
+    seen: Array = next(node.saved[1 + i] for node in order(losses) for i, x in enumerate(node.inputs)
+                       if x is parameter)
     return seen
 
 
@@ -133,7 +133,7 @@ def each_term(e: Explanation, route: str, shares: str, theirs: dict[Step, Array]
 def slopes(e: Explanation, part: Array, held: Mapping[Any, Array] | None = None,
            differences: bool = False) -> tuple[Array, Array, float]:
     """`part` and dE/dW, as `derivative` finds it."""
-    return derivative(e.loss, value_of(e), [e.parameter], part, held or {}, differences)
+    return derivative(e.loss, value_of([e.loss], e.parameter), [e.parameter], part, held or {}, differences)
 
 
 def derivative(loss: Tensor, W: Array, moved: Sequence[Any], part: Array, held: Mapping[Any, Array],
@@ -177,7 +177,7 @@ def untied(e: Explanation) -> dict[Step, Array]:
     copies: dict[Step, Tensor] = {}
     substitutions: dict[Any, Tensor] = {}
     for k, edges in uses([e.loss], e.parameter).items():
-        copy = copies[k] = Tensor(value_of(e), requires_grad=True)
+        copy = copies[k] = Tensor(value_of([e.loss], e.parameter), requires_grad=True)
         for node, i in edges:
             x = node.inputs[i]
             substitutions[node, i] = copy if x is e.parameter else replay(x, {e.parameter: copy})
@@ -195,7 +195,7 @@ def along(e: Explanation, route: str, shares: str, tolerance: float) -> Witness:
     read = uses([e.loss], W)
     steps = list({**e.terms, **read})
     u = np.random.default_rng(0).normal(size=(len(steps), 2, *W.shape))
-    slope = copies_moved(e.loss, W, value_of(e), [read.get(k, []) for k in steps], u)
+    slope = copies_moved(e.loss, W, value_of([e.loss], e.parameter), [read.get(k, []) for k in steps], u)
     parts = (np.stack([e.terms.get(k, zero) for k in steps])[:, None] * u).reshape(len(steps), 2, -1)
     return Witness("terms", route, shares, apart(parts.sum(-1), slope, np.abs(parts).sum(-1)), tolerance)
 
@@ -233,7 +233,7 @@ def by_reference(e: Explanation, reference: RNN | BiRNN | Gated, exact: float) -
     """
     name, ts = e.parameter.name, steps_read(e.loss)
     theirs = reference.parameters().get(name or "")
-    if name is None or theirs is None or not np.array_equal(theirs, value_of(e)):
+    if name is None or theirs is None or not np.array_equal(theirs, value_of([e.loss], e.parameter)):
         raise ValueError(f"prove: the reference has no parameter {name!r} with the values explained")
     if not ts or not 1 <= min(ts) <= max(ts) <= len(reference.y):
         raise ValueError(f"prove: the loss reads the steps {ts or 'none'}; the reference has E_1 … "

@@ -26,7 +26,7 @@ from ..sweep import sweep
 from ..tensor import Tensor
 from .gated import GRU, LSTM, Gated
 from .parts import explain
-from .proof import DIFFERENCES, EXACT, MOST, STEEP, STEP, WORTHLESS, Witness, is_steep, slopes, untied, witness
+from .proof import DIFFERENCES, MOST, STEP, WORTHLESS, Witness, precision, slopes, untied, witness
 from .reference import RNN, BiRNN, Direction, predicted
 from .tables import Printed, norm, paragraph, subscript, table
 
@@ -265,7 +265,7 @@ def compare(losses: Sequence[Tensor], t: int, parameters: Sequence[Tensor], mode
 def rows_of(loss: Tensor, label: str, steps: range, parameters: Sequence[Tensor],
             model: OneWay | BothWays | str) -> Iterator[Row]:
     """The loss itself, by the two forward passes, then every parameter. loss: the sum of E_t over `steps`."""
-    exact = STEEP if is_steep(loss) else EXACT
+    exact = precision(loss)
     value: Witness | str = f"{NONE}{model}"
     if not isinstance(model, str):
         value = witness(label, RTRL, SHARED[RTRL], model.losses()[steps.start - 1:steps.stop - 1].sum(), loss.data)

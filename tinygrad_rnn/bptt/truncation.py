@@ -26,14 +26,14 @@ from .parts import by_step, scalars
 from .proof import (
     DIFFERENCES,
     EXACT,
-    STEEP,
     STEP,
     WORTHLESS,
     Witness,
     apart,
     copies_moved,
     derivative,
-    is_steep,
+    precision,
+    value_of,
     witness,
 )
 from .tables import Printed, norm, norms, table, witness_table
@@ -150,8 +150,8 @@ def prove_truncation(truncated: Truncation) -> TruncationProof:
     if E.dtype != np.float64:
         raise ValueError(f"prove_truncation: the graph is in {E.dtype}, whose rounding hides mistakes; "
                          "expected float64")
-    W = value_of(a)
-    exact, noise = STEEP if is_steep(E) else EXACT, 4e-16 * sum(abs(float(loss.data)) for loss in a.losses) / STEP
+    W = value_of(a.losses, a.parameter)
+    exact, noise = precision(E), 4e-16 * sum(abs(float(loss.data)) for loss in a.losses) / STEP
     found = prove_terms(a, W, exact)
     for window, chunked, sliding in zip(truncated.windows, truncated.chunked, truncated.sliding):
         cut = {(node, i): node.saved[1 + i] for node, i in between_chunks(a.losses, window)}
@@ -187,13 +187,6 @@ def prove_terms(a: Terms, W: Array, exact: float) -> list[Witness]:
                     apart(ours, slope, summed), exact),
             Witness("every ‖A[t,k]‖", "norms of the terms themselves", "the sweep", apart(a.norms, sizes, sizes),
                     EXACT)]
-
-
-def value_of(a: Terms) -> Array:
-    """W as the forward pass saw it, whatever an optimiser has done to it since."""
-    seen: Array = next(node.saved[1 + i] for node in order(a.losses) for i, x in enumerate(node.inputs)
-                       if x is a.parameter)
-    return seen
 
 
 def with_copy(loss: Tensor, parameter: Tensor, copy: Tensor, window: int) -> Tensor:

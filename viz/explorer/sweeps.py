@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 
 from tinygrad_rnn.bptt.matrix import sizes
-from tinygrad_rnn.bptt.parts import by_time, flow
+from tinygrad_rnn.bptt.parts import by_time
 from tinygrad_rnn.bptt.tables import norm
 from tinygrad_rnn.bptt.uses import Step, Use, made_before, reads
 from tinygrad_rnn.ops import Array, Indexed, Outer
-from tinygrad_rnn.recording import walk
+from tinygrad_rnn.recording import flow, walk
 from tinygrad_rnn.steps import is_recurrence, step_of
 from tinygrad_rnn.sweep import order
 from tinygrad_rnn.tensor import Tensor

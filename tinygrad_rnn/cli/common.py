@@ -37,13 +37,13 @@ def at_least(least: int) -> Callable[[str], int]:
     return integer
 
 
-def cell_option(added: argparse.ArgumentParser, of: str = "") -> None:
-    added.add_argument("--cell", choices=CELLS, default="rnn", metavar="CELL",
-                       help=f"{', '.join(CELLS)}{of} (default rnn)")
+def cell_option(added: argparse.ArgumentParser, of: str = "", default: str = "rnn") -> None:
+    added.add_argument("--cell", choices=CELLS, default=default, metavar="CELL",
+                       help=f"{', '.join(CELLS)}{of} (default {default})")
 
 
-def layer_options(added: argparse.ArgumentParser, of: str = "") -> None:
-    cell_option(added, of)
+def layer_options(added: argparse.ArgumentParser, of: str = "", cell: str = "rnn") -> None:
+    cell_option(added, of, cell)
     added.add_argument("--layers", type=at_least(1), default=1, help=f"stacked layers{of} (default 1)")
     added.add_argument("--bidirectional", action="store_true", help=f"both directions{of}")
 
@@ -98,9 +98,15 @@ def setting(options: argparse.Namespace, model: CharRNN) -> str:
 def scene(options: argparse.Namespace, model: CharRNN, t: int | None = None) -> str:
     """The same, and what is read and asked for, by E_t alone or by all losses."""
     text = options.text
-    asked = f"predicts {shorten(repr(text[1:]))}" if t is None else \
-        f"{subscript('E', t)} asks for {text[t]!r}{f' after {shorten(repr(text[:t]))}' * (t < len(text) - 1)}"
-    return f"{setting(options, model)}: reads {shorten(repr(text[:-1]))}, {asked}"
+    if t is None:
+        return f"{setting(options, model)}: {reading(text)}"
+    after = f" after {shorten(repr(text[:t]))}" * (t < len(text) - 1)
+    return (f"{setting(options, model)}: reads {shorten(repr(text[:-1]))}, "
+            f"{subscript('E', t)} asks for {text[t]!r}{after}")
+
+
+def reading(text: str) -> str:
+    return f"reads {shorten(repr(text[:-1]))}, predicts {shorten(repr(text[1:]))}"
 
 
 def shorten(text: str) -> str:

@@ -19,8 +19,8 @@ from .common import (
     model_options,
     parameter_of,
     read,
+    reading,
     say,
-    shorten,
 )
 
 
@@ -37,9 +37,8 @@ def explore(options: argparse.Namespace) -> tuple[dict[str, Any], bool]:
     losses, _, _ = read(model, options.text)
     parameter = parameter_of(model, options.parameter)
     shown = losses if options.loss is None else [losses[chosen(options, losses) - 1]]
-    read_, predicted = shorten(repr(options.text[:-1])), shorten(repr(options.text[1:]))
     what = described(model.cell, model.layer.num_layers, model.layer.bidirectional)
-    page = viz.explore(shown, parameter, model=model, title=f"{what}: reads {read_}, predicts {predicted}")
+    page = viz.explore(shown, parameter, model=model, title=f"{what}: {reading(options.text)}")
     if len(shown) * parameter.size > 1000:
         print(f"  proving {parameter.size:,} numbers over {len(losses)} steps …", file=sys.stderr, flush=True)
     proof = bptt.prove(bptt.explain(losses_sum(shown) if len(shown) > 1 else shown[0], parameter))

@@ -13,11 +13,11 @@ import numpy as np
 from viz import plots
 
 from ..bptt.tables import SHOWN, WIDTH, ends, paragraph, table
-from ..language import CELLS, CharRNN
+from ..language import CharRNN
 from ..ops import Array
 from ..text import Vocabulary
 from ..trace import trace
-from .common import Adder, at_least, listing, say, setting
+from .common import Adder, at_least, layer_options, listing, say, setting
 
 CLOSED, OPEN = 0.1, 0.9
 
@@ -28,11 +28,8 @@ def verbs(add: Adder) -> None:
                 '  tinygrad-rnn gates --model out/model.npz --text "The "', files=True)
     added.add_argument("--text", default="hello world", help="the characters to read (default hello world)")
     added.add_argument("--model", type=Path, help="a trained model; without it a fresh one, whose gates are half open")
-    added.add_argument("--cell", choices=CELLS, default="lstm", metavar="CELL",
-                       help=f"{', '.join(CELLS)}, of a fresh model (default lstm)")
     added.add_argument("--hidden", type=at_least(1), default=8, help="hidden units of a fresh model (default 8)")
-    added.add_argument("--layers", type=at_least(1), default=1, help="stacked layers of a fresh model (default 1)")
-    added.add_argument("--bidirectional", action="store_true", help="both directions, of a fresh model")
+    layer_options(added, ", of a fresh model", cell="lstm")
 
 
 def gates(options: argparse.Namespace) -> tuple[dict[str, Any], bool]:

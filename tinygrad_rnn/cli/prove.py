@@ -11,7 +11,7 @@ import numpy as np
 
 from ..bptt.proof import Witness
 from ..bptt.routes import Agreement, Row, compare, plain
-from .common import Adder, at_least, chosen, layer_options, model_for, read, say, setting, shorten
+from .common import Adder, at_least, chosen, layer_options, model_for, read, reading, say, setting
 
 TEXT = "the state of a step is what it read and what came before, "
 
@@ -35,8 +35,7 @@ def prove(options: argparse.Namespace) -> tuple[dict[str, Any], bool]:
     text = (options.text * (options.steps // len(options.text) + 1))[:options.steps + 1]
     losses, x, y = read(model, text)
     t, layer = chosen(options, losses), model.layer
-    say(options, f"{setting(options, model)}, T={len(losses)}: reads {shorten(repr(text[:-1]))}, "
-                 f"predicts {shorten(repr(text[1:]))}", "",
+    say(options, f"{setting(options, model)}, T={len(losses)}: {reading(text)}", "",
         *(f"  {line}" for line in (*next(iter(layer.cells.values())).equations().splitlines(), "q_t = V h_t + c")), "")
     if layer.bidirectional:
         say(options, "  h'_t goes from the last step to the first, with weights of its own; V reads [h_t, h'_t].", "")
